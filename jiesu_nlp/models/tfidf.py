@@ -1,0 +1,174 @@
+"""The default model: TF-IDF over words and character n-grams, one linear map to all heads.
+
+Fitting (`fit_tfidf.py`) folds the calibrator into the weights, so that prediction is a single
+sparse product and a softmax a head, and the signed contribution of a word is exact.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from jiesu_nlp.errors import ModelFormatError
+from jiesu_nlp.features import FeatureConfig, count_features
+from jiesu_nlp.models.store import read_folder, write_folder
+from jiesu_nlp.taxonomy import Label, Taxonomy
+
+FloatArray = NDArray[np.float32]
+KIND = "tfidf"
+
+
+@dataclass(frozen=True)
+class TfidfModel:
+    """A fitted model.
+
+    Attributes:
+        taxonomy: heads and codes, in the order of the weight columns.
+        vocabulary: ``words`` then ``chars`` entries, each a tuple of strings.
+        idf: inverse document frequency, shape (features,).
+        weights: int8, shape (features, columns); multiplied by `scale` (columns,).
+        bias: shape (columns,).
+        meta: name, version, metrics, thresholds, fingerprints; kept in ``model.json``.
+    """
+
+    taxonomy: Taxonomy
+    words: tuple[str, ...]
+    chars: tuple[str, ...]
+    idf: FloatArray
+    weights: NDArray[np.int8]
+    scale: FloatArray
+    bias: FloatArray
+    config: FeatureConfig = field(default_factory=FeatureConfig)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def _index(self) -> tuple[dict[str, int], dict[str, int]]:
+        words = {word: i for i, word in enumerate(self.words)}
+        return words, {gram: i + len(words) for i, gram in enumerate(self.chars)}
+
+    @cached_property
+    def _dense(self) -> FloatArray:
+        return self.weights.astype(np.float32) * (self.scale * self.idf[:, None])
+
+    @cached_property
+    def columns(self) -> dict[str, slice]:
+        """The weight columns of each head."""
+        ends = np.cumsum([0] + [len(labels) for labels in self.taxonomy.heads.values()])
+        return {head: slice(ends[i], ends[i + 1]) for i, head in enumerate(self.taxonomy.heads)}
+
+    def vectorise(self, texts: Sequence[str]) -> sparse.csr_matrix:
+        """Feature values before idf weighting folded in: shape (n, features), two unit blocks a row."""
+        data: list[float] = []
+        indices: list[int] = []
+        indptr = [0]
+        for text in texts:
+            for counts, index in zip(count_features(text, self.config), self._index, strict=True):
+                found = sorted((index[key], n) for key, n in counts.items() if key in index)
+                if found:
+                    ids = np.array([i for i, _ in found])
+                    values = 1.0 + np.log(np.array([n for _, n in found], dtype=np.float64))
+                    values /= np.sqrt(np.square(values * self.idf[ids]).sum())
+                    indices.extend(ids.tolist())
+                    data.extend(values.tolist())
+            indptr.append(len(indices))
+        return sparse.csr_matrix(
+            (np.array(data, np.float32), np.array(indices, np.int64), np.array(indptr, np.int64)),
+            shape=(len(texts), len(self.idf)),
+        )
+
+    def predict_proba(self, texts: Sequence[str]) -> dict[str, FloatArray]:
+        """Calibrated probabilities, ``{head: (n, k) float32}``; a row sums to 1.
+
+        A text's row does not depend on what else is in the batch: the product is computed row by
+        row in feature order, never by a blocked kernel.
+        """
+        logits = np.asarray(self.vectorise(texts) @ self._dense) + self.bias
+        return {head: softmax(logits[:, columns]) for head, columns in self.columns.items()}
+
+    def explain(self, text: str, head: str, code: str, top: int = 8) -> list[tuple[str, float]]:
+        """Words and their signed weight for this code against the mean of its head, largest first."""
+        row = self.vectorise([text])
+        columns = self.columns[head]
+        dense = self._dense[row.indices, columns]
+        contribution = row.data * (dense[:, self.taxonomy.codes(head).index(code)] - dense.mean(axis=1))
+        in_words = row.indices < len(self.words)
+        pairs = [(self.words[i], float(c)) for i, c in zip(row.indices[in_words], contribution[in_words], strict=True)]
+        return sorted(pairs, key=lambda pair: -abs(pair[1]))[:top]
+
+    def migrate(self, taxonomy: Taxonomy) -> "TfidfModel":
+        """The same model under a taxonomy whose codes were renamed; merged codes add up.
+
+        A merge adds probabilities, not weights, so the merged codes stay separate columns here
+        and are summed by `predict_proba` of the returned model.
+        """
+        targets = {head: taxonomy.migrate(head, self.taxonomy.codes(head)) for head in self.taxonomy.heads}
+        return _Migrated(**{k: getattr(self, k) for k in _FIELDS}, target=taxonomy, positions=targets)
+
+    def save(self, folder: str) -> None:
+        """Write ``model.json`` and ``arrays.safetensors``."""
+        meta = dict(self.meta) | {"kind": KIND, "features": self.config.to_dict(), "taxonomy": self.taxonomy.to_dict()}
+        arrays = {"idf": self.idf, "weights": self.weights, "scale": self.scale, "bias": self.bias}
+        for name, entries in (("words", self.words), ("chars", self.chars)):
+            arrays[name] = np.frombuffer("\n".join(entries).encode(), dtype=np.uint8)
+        write_folder(folder, meta, arrays)
+
+    @classmethod
+    def load(cls, folder: str) -> "TfidfModel":
+        """Read a model folder.
+
+        Raises:
+            ModelFormatError: unreadable, damaged, of another kind or inconsistent.
+        """
+        meta, arrays = read_folder(folder, KIND, _ARRAYS)
+        try:
+            stored = meta["taxonomy"]
+            heads = {head: tuple(Label(*row) for row in rows) for head, rows in stored["heads"].items()}
+            taxonomy = Taxonomy(stored["name"], stored["version"], heads)
+            words, chars = (tuple(arrays[k].tobytes().decode().split("\n")) for k in ("words", "chars"))
+            config = FeatureConfig(**meta["features"])
+        except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+            raise ModelFormatError(f"{folder}: model.json or the vocabulary is malformed ({error!r})") from error
+        features, columns = len(words) + len(chars), sum(len(labels) for labels in heads.values())
+        shapes = {"idf": (features,), "weights": (features, columns), "scale": (columns,), "bias": (columns,)}
+        for name, shape in shapes.items():
+            if arrays[name].shape != shape:
+                raise ModelFormatError(f"{folder}: array {name!r} has shape {arrays[name].shape}, expected {shape}")
+            if not np.isfinite(arrays[name]).all():
+                raise ModelFormatError(f"{folder}: array {name!r} holds numbers that are not finite")
+        kept = {name: arrays[name] for name in shapes}
+        return cls(taxonomy, words, chars, config=config, meta=meta, **kept)
+
+
+_FIELDS = ("taxonomy", "words", "chars", "idf", "weights", "scale", "bias", "config", "meta")
+_ARRAYS = {"idf": "F32", "weights": "I8", "scale": "F32", "bias": "F32", "words": "U8", "chars": "U8"}
+
+
+@dataclass(frozen=True)
+class _Migrated(TfidfModel):
+    """A model read through a mapping of old codes to the positions of new ones."""
+
+    target: Taxonomy = field(kw_only=True)
+    positions: Mapping[str, list[int]] = field(kw_only=True)
+
+    def predict_proba(self, texts: Sequence[str]) -> dict[str, FloatArray]:
+        merged = {}
+        for head, old in super().predict_proba(texts).items():
+            new = np.zeros((len(old), len(self.target.codes(head))), np.float32)
+            for column, position in enumerate(self.positions[head]):
+                new[:, position] += old[:, column]
+            merged[head] = new
+        return merged
+
+    def explain(self, text: str, head: str, code: str, top: int = 8) -> list[tuple[str, float]]:
+        position = self.target.codes(head).index(code)
+        return super().explain(text, head, self.taxonomy.codes(head)[self.positions[head].index(position)], top)
+
+
+def softmax(logits: FloatArray) -> FloatArray:
+    """Row-wise softmax."""
+    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(exp / exp.sum(axis=1, keepdims=True), dtype=np.float32)
