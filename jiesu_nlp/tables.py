@@ -1,0 +1,119 @@
+"""Reading tables of tickets: csv, xlsx, jsonl and parquet, with the headers real hotline tables have."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jiesu_nlp.errors import TableError
+from jiesu_nlp.text import join_fields
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_HEADERS: dict[str, tuple[str, ...]] = {
+    "id": ("id", "工单编号", "工单号", "编号", "诉求编号", "ticket_id"),
+    "title": ("title", "标题", "诉求标题", "工单标题", "留言主题", "主题"),
+    "body": ("body", "text", "主要内容", "诉求内容", "工单内容", "内容", "留言详情", "正文", "tokens", "content"),
+    "category": ("category", "标签", "七有五性", "类别", "分类"),
+    "department": ("department", "承办单位", "主办单位", "部门", "答复单位"),
+    "intent": ("intent", "工单类型", "诉求类型", "type"),
+    "recurrence": ("recurrence", "未诉先办"),
+    "second": ("second", "次选类别"),
+    "co": ("co", "协办单位"),
+    "time": ("time", "受理时间", "来电时间", "诉求时间", "留言时间"),
+    "place": ("place", "被反映街乡镇", "被反映区", "街道"),
+}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table hold what. ``None`` where the table has no such column."""
+
+    id: str | None
+    text: tuple[str, ...]
+    labels: dict[str, str]
+
+
+def read_table(path: str | Path) -> "pl.DataFrame":
+    """Read one table by its ending; csv may be UTF-8 (with or without BOM) or GB18030.
+
+    Raises:
+        TableError: unknown ending, unreadable, or no rows.
+    """
+    import polars as pl
+
+    file = Path(path)
+    try:
+        match file.suffix.lower():
+            case ".csv" | ".tsv":
+                raw = file.read_bytes()
+                separator = "\t" if file.suffix.lower() == ".tsv" else ","
+                frame = pl.read_csv(_decode(raw).encode(), infer_schema=False, separator=separator)
+            case ".xlsx" | ".xls":
+                frame = pl.read_excel(file, infer_schema_length=0)
+            case ".jsonl" | ".ndjson":
+                frame = pl.read_ndjson(file, infer_schema_length=None)
+            case ".parquet":
+                frame = pl.read_parquet(file)
+            case other:
+                raise TableError(f"{file.name}: ending {other!r} is not csv, tsv, xlsx, jsonl or parquet")
+    except TableError:
+        raise
+    except Exception as error:  # polars and fastexcel raise many types
+        raise TableError(f"{file.name}: cannot be read ({type(error).__name__}); check the file and its ending") from None
+    if frame.is_empty():
+        raise TableError(f"{file.name}: has no rows")
+    return frame
+
+
+def _decode(raw: bytes) -> str:
+    for encoding in ("utf-8-sig", "gb18030"):
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise TableError("the csv file is neither UTF-8 nor GB18030; save it again as UTF-8")
+
+
+def guess_columns(
+    columns: Sequence[str], text: Sequence[str] = (), labels: Iterable[str] = (), id_column: str | None = None
+) -> Columns:
+    """Which columns to use: those asked for, else those with a known header.
+
+    Args:
+        text: text columns, joined in this order. labels: ``head=column`` or bare names.
+
+    Raises:
+        TableError: a named column is absent, or no text column can be guessed.
+    """
+    named = dict(pair.split("=", 1) if "=" in pair else (pair, pair) for pair in labels)
+    for column in (*text, *named.values(), *([id_column] if id_column else [])):
+        if column not in columns:
+            raise TableError(f"no column {column!r}; the table has {', '.join(columns)}")
+    guessed = {role: next((c for c in names if c in columns), None) for role, names in _HEADERS.items()}
+    texts = tuple(text) or tuple(c for c in (guessed["title"], guessed["body"]) if c)
+    if not texts:
+        raise TableError(f"no text column among {', '.join(columns)}; name one with --text")
+    if not named:
+        heads = ("category", "department", "intent", "recurrence", "second", "co")
+        named = {head: column for head in heads if (column := guessed[head]) and column not in texts}
+    return Columns(id_column or guessed["id"], texts, named)
+
+
+def texts_of(frame: "pl.DataFrame", columns: Columns) -> list[str]:
+    """The text of each row: title and body joined, null as empty."""
+    parts = [frame[column].cast(str, strict=False).fill_null("").to_list() for column in columns.text]
+    return [join_fields(None, "\n".join(p.strip() for p in row if p.strip())) for row in zip(*parts, strict=True)]
+
+
+def ids_of(frame: "pl.DataFrame", columns: Columns) -> list[str]:
+    """The id of each row, its 1-based row number where the table has no id column."""
+    if columns.id is None:
+        return [str(i) for i in range(1, len(frame) + 1)]
+    return [str(value) for value in frame[columns.id].to_list()]
+
+
+def cells_of(frame: "pl.DataFrame", column: str) -> list[Any]:
+    """Cells of a label column as strings, ``None`` where empty."""
+    return [None if v is None or not str(v).strip() else str(v).strip() for v in frame[column].to_list()]
