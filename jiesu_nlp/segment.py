@@ -63,7 +63,10 @@ def _jieba() -> Callable[[str], Iterable[str]]:
     with tokenizer.get_dict_file() as file:
         tokenizer.FREQ, tokenizer.total = tokenizer.gen_pfdict(file)
     tokenizer.initialized = True
+    total = tokenizer.total
     for word in dictionary_words():
-        tokenizer.add_word(word, _FREQUENCY, "n")
+        tokenizer.add_word(word, _FREQUENCY)
+    # rjieba leaves the sum of frequencies as it was; so must we, or near ties ("多少次") tip over.
+    tokenizer.total = total
     cut: Callable[[str], Iterable[str]] = tokenizer.cut
     return cut
