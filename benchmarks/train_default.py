@@ -76,8 +76,9 @@ def main() -> None:
     for warning in report.warnings:
         print("warning:", warning)
     print(f"{report.rows} rows, {report.groups} near-copy groups")
-    for head, figures in report.metrics.items():
-        print(head, " ".join(f"{k} {v:.4f}" for k, v in figures.items()))
+    for source, metrics in report.by_source.items():
+        for head, figures in metrics.items():
+            print(f"{source:<10} {head:<10} " + " ".join(f"{k} {v:.4f}" for k, v in figures.items()))
 
 
 if __name__ == "__main__":

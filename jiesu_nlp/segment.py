@@ -63,10 +63,10 @@ def _jieba() -> Callable[[str], Iterable[str]]:
     with tokenizer.get_dict_file() as file:
         tokenizer.FREQ, tokenizer.total = tokenizer.gen_pfdict(file)
     tokenizer.initialized = True
-    total = tokenizer.total
     for word in dictionary_words():
+        # rjieba takes a replaced word's old frequency out of the total; jieba forgets to, which
+        # tips a few near ties ("多少次") the other way.
+        tokenizer.total -= tokenizer.FREQ.get(word, 0)
         tokenizer.add_word(word, _FREQUENCY)
-    # rjieba leaves the sum of frequencies as it was; so must we, or near ties ("多少次") tip over.
-    tokenizer.total = total
     cut: Callable[[str], Iterable[str]] = tokenizer.cut
     return cut

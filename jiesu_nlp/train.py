@@ -67,6 +67,7 @@ class TrainingReport:
     groups: int
     warnings: tuple[str, ...]
     metrics: Mapping[str, Mapping[str, float]]
+    by_source: Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 def train(
@@ -103,11 +104,14 @@ def train(
     progress(f"fitting on {len(examples.texts)} texts in {len(set(groups.tolist()))} groups")
     weights = np.array(examples.weight, np.float32)
     model, out_of_fold = fit(examples.texts, targets, scheme, groups, weights, config=config, jobs=jobs)
-    metrics, thresholds = _measure(out_of_fold, targets, weights)
+    metrics, thresholds = _measure(out_of_fold, targets, weights >= 1)
+    source = np.array(examples.source)
+    by_source = {str(s): _measure(out_of_fold, targets, source == s)[0] for s in np.unique(source)}
     meta = {
         "name": name,
         "version": model_version,
         "metrics": metrics,
+        "metrics_by_source": by_source,
         "thresholds": thresholds,
         "target_accuracy": TARGET_ACCURACY,
         "fit": describe(config),
@@ -117,7 +121,7 @@ def train(
         | {"python": platform.python_version()},
     }
     TfidfModel(**{k: getattr(model, k) for k in _MODEL_FIELDS}, meta=meta).save(str(out))
-    return TrainingReport(len(examples.texts), len(set(groups.tolist())), tuple(warnings), metrics)
+    return TrainingReport(len(examples.texts), len(set(groups.tolist())), tuple(warnings), metrics, by_source)
 
 
 _MODEL_FIELDS = ("taxonomy", "words", "chars", "idf", "weights", "scale", "bias", "config")
@@ -179,16 +183,16 @@ def _check(examples: Examples, scheme: Taxonomy) -> tuple[dict[str, "NDArray[np.
 
 
 def _measure(
-    out_of_fold: Mapping[str, FloatArray], targets: Mapping[str, "NDArray[np.int64]"], weights: FloatArray
+    out_of_fold: Mapping[str, FloatArray], targets: Mapping[str, "NDArray[np.int64]"], rows: "NDArray[np.bool_]"
 ) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """Figures and abstain thresholds on these rows. Weak labels teach, they do not measure."""
     metrics: dict[str, dict[str, float]] = {}
     thresholds: dict[str, float] = {}
     for head, probabilities in out_of_fold.items():
-        known = (targets[head] >= 0) & (weights >= 1)  # weak labels teach, they do not measure
-        if not known.any():
-            known = targets[head] >= 0
-        metrics[head] = summarise(probabilities[known], targets[head][known])
-        thresholds[head] = abstain_threshold(probabilities[known], targets[head][known], TARGET_ACCURACY)
+        known = (targets[head] >= 0) & rows
+        if known.any():
+            metrics[head] = summarise(probabilities[known], targets[head][known])
+            thresholds[head] = abstain_threshold(probabilities[known], targets[head][known], TARGET_ACCURACY)
     return metrics, thresholds
 
 

@@ -1,0 +1,80 @@
+"""Spans of a text that say something a rule can use: evidence of recurrence, hazards, channels.
+
+Patterns stand in ``data/labels/cues.csv``, one regular expression a row, over normalised text.
+A span does not count where its clause negates it, asks about it or speaks of it in general;
+hazards, in addition, not where they are past.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from jiesu_nlp.taxonomy import packaged_table
+from jiesu_nlp.text import normalise
+
+RECURRENCE_KINDS = ("repeated", "unanswered", "long_standing", "periodic", "collective", "ageing")
+
+_CLAUSE_START = re.compile(r"[,。;!?\n:,、]")
+_QUESTION = re.compile(r"是不是|是否|会不会|有没有|吗[?,。]?|如何|怎么办|怎样|怎么(?:处理|预防|避免|报|防|判断|识别)|该打(?:什么|哪)")
+_NEGATION = re.compile(r"(?:没有?|未曾?|从未|并未|不曾|不是|不会|无|别|勿|第一次)[^,。;!?\n]{0,3}$")
+_GENERAL = re.compile(
+    r"如果|假如|万一|一旦|若|倘若|防止|避免|预防|以免|以防|杜绝|担心|害怕|怕|可能|容易|导致|造成|会(?=发生|出现)|风险|隐患|"
+    r"演练|培训|宣传|讲座|知识|应急预案|建议|报警器|装置|万一"
+)
+_PAST = re.compile(
+    r"去年|前年|上次|上回|上个?月|上周|曾经?|之前|此前|以前|当时|那次|那年|昨天|前天|几年前|年前|月前|发生过|出现过|"
+    r"\d{1,4}年|\d{1,2}月|已(?:经)?(?:修好|处理|解决|救出|扑灭)|后来|事后|终于"
+)
+_FIRST_PERSON_HABIT = re.compile(r"我(?:们)?(?:每天|天天|每晚|每次|每周|经常|时常)?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """A span found: ``text[start:end]`` of the caller's own text.
+
+    Attributes:
+        kind: one of `RECURRENCE_KINDS`, ``statutory``, ``whistle``, ``escalate`` or ``hazard:1xx``.
+        basis: the article of the regulation that makes it matter.
+    """
+
+    start: int
+    end: int
+    text: str
+    kind: str
+    basis: str
+
+
+def find_cues(text: str) -> list[Cue]:
+    """All cues of a text, by position; spans of one kind do not overlap."""
+    folded = normalise(text).replace("，", ",")
+    found: list[Cue] = []
+    for kind, pattern, basis in _patterns():
+        for match in pattern.finditer(folded):
+            start, end = match.span()
+            if end == start or any(c.kind == kind and c.start < end and start < c.end for c in found):
+                continue
+            if _counts(folded, start, end, kind):
+                found.append(Cue(start, end, text[start:end], kind, basis))
+    return sorted(found, key=lambda cue: (cue.start, cue.end))
+
+
+def _counts(text: str, start: int, end: int, kind: str) -> bool:
+    before = _CLAUSE_START.split(text[max(0, start - 40) : start])[-1]
+    after = re.split(r"[。!\n]", text[end : end + 30])[0]
+    if kind.startswith("hazard"):
+        sentence = re.split(r"[。!;\n]", text[max(0, start - 40) : start])[-1] + text[start:end] + after
+        return not (
+            _NEGATION.search(before)
+            or _QUESTION.search(sentence)
+            or _GENERAL.search(sentence)
+            or _PAST.search(sentence)
+        )
+    question = _QUESTION.search(before) or re.match(r"[^,。!?\n]{0,4}(?:吗|么)[?,。]?", after)
+    habit = kind == "periodic" and _FIRST_PERSON_HABIT.search(before) and re.match(r"(?:都)?(?:上班|上学|坐|乘|走|路过|骑|开车|去)", after)
+    return not (_NEGATION.search(before) or question or habit)
+
+
+@cache
+def _patterns() -> tuple[tuple[str, re.Pattern[str], str], ...]:
+    rows = packaged_table("cues", "kind", "pattern", "basis", "note")
+    return tuple((row["kind"], re.compile(row["pattern"]), row["basis"]) for row in rows)
