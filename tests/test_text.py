@@ -1,0 +1,76 @@
+import json
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jiesu_nlp import errors
+from jiesu_nlp.features import FeatureConfig, count_features, prepare
+from jiesu_nlp.segment import segment
+from jiesu_nlp.text import MAX_CHARS, check_text, lead, normalise
+
+
+@given(st.text())
+def test_normalise_keeps_every_offset(text):
+    assert len(normalise(text)) == len(text)
+    assert normalise(normalise(text)) == normalise(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (None, errors.TextTypeError),
+        (b"\xe4", errors.TextTypeError),
+        ("", errors.EmptyTextError),
+        (" \n\u3000\t", errors.EmptyTextError),
+        ("hello 123 🙂", errors.NoChineseError),
+        ("\ud800\x00", errors.NoChineseError),
+        ("啊" * (MAX_CHARS + 1), errors.TextTooLongError),
+        ("a" * 10_000_000, errors.TextTooLongError),
+    ],
+)
+def test_each_bad_text_has_its_own_error(text, error):
+    with pytest.raises(error) as caught:
+        check_text(text)
+    assert isinstance(caught.value, ValueError)
+    assert len(str(caught.value)) < 120
+
+
+def test_lead_is_the_title_or_the_first_sentence():
+    assert lead("路灯不亮\n我家门口的灯坏了") == "路灯不亮"
+    assert lead("路灯不亮。我家门口的灯坏了") == "路灯不亮"
+    assert len(lead("路" * 200)) == 60
+
+
+def test_one_character_words_and_numbers_are_kept():
+    words, _ = count_features("92路车 坐不上", FeatureConfig(lead_weight=1))
+    assert words["路"] == 1 and words["0"] == 1
+
+
+def test_place_codes_and_districts_say_nothing():
+    assert prepare("A3区、B市、朝阳区望京") == "区、市、区望京"
+
+
+def test_domain_words_stay_whole():
+    assert {"小客车指标", "共有产权房"} <= set(segment("小客车指标和共有产权房怎么申请"))
+
+
+@given(st.text(alphabet=st.characters(min_codepoint=0x4E00, max_codepoint=0x9FA5), max_size=40))
+def test_engines_cut_arbitrary_chinese_into_the_same_characters(text):
+    assert "".join(segment(text, "jieba")) == "".join(segment(text, "rjieba")) == text
+
+
+def test_engines_agree_on_all_real_messages(data_folder):
+    with (data_folder / "messages.jsonl").open(encoding="utf-8") as file:
+        for line in file:
+            row = json.loads(line)
+            text = prepare(row["title"] + "\n" + row["body"])
+            assert segment(text, "jieba") == segment(text, "rjieba"), row["id"]
+
+
+def test_segmenting_leaves_the_importing_program_alone(capfd):
+    before = logging.getLogger().level
+    segment("供暖", "jieba")
+    assert logging.getLogger().level == before
+    assert capfd.readouterr() == ("", "")
