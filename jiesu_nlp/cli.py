@@ -60,7 +60,9 @@ def classify(
         for key, answer in zip(ids, answers, strict=True):
             bad += isinstance(answer, Rejected)
             if as_json:
-                typer.echo(json.dumps(answer.to_dict() if single else {"id": key} | answer.to_dict(), ensure_ascii=False))
+                typer.echo(
+                    json.dumps(answer.to_dict() if single else {"id": key} | answer.to_dict(), ensure_ascii=False)
+                )
         if not as_json:
             _show(answers[0]) if single else _show_all(ids, answers)
         if bad:

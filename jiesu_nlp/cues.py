@@ -15,7 +15,9 @@ from jiesu_nlp.text import normalise
 RECURRENCE_KINDS = ("repeated", "unanswered", "long_standing", "periodic", "collective", "ageing")
 
 _CLAUSE_START = re.compile(r"[,。;!?\n:,、]")
-_QUESTION = re.compile(r"是不是|是否|会不会|有没有|吗[?,。]?|如何|怎么办|怎样|怎么(?:处理|预防|避免|报|防|判断|识别)|该打(?:什么|哪)")
+_QUESTION = re.compile(
+    r"是不是|是否|会不会|有没有|吗[?,。]?|如何|怎么办|怎样|怎么(?:处理|预防|避免|报|防|判断|识别)|该打(?:什么|哪)"
+)
 _NEGATION = re.compile(r"(?:没有?|未曾?|从未|并未|不曾|不是|不会|无|别|勿|第一次)[^,。;!?\n]{0,3}$")
 _GENERAL = re.compile(
     r"如果|假如|万一|一旦|若|倘若|防止|避免|预防|以免|以防|杜绝|担心|害怕|怕|可能|容易|导致|造成|会(?=发生|出现)|风险|隐患|"
@@ -70,7 +72,11 @@ def _counts(text: str, start: int, end: int, kind: str) -> bool:
             or _PAST.search(sentence)
         )
     question = _QUESTION.search(before) or re.match(r"[^,。!?\n]{0,4}(?:吗|么)[?,。]?", after)
-    habit = kind == "periodic" and _FIRST_PERSON_HABIT.search(before) and re.match(r"(?:都)?(?:上班|上学|坐|乘|走|路过|骑|开车|去)", after)
+    habit = (
+        kind == "periodic"
+        and _FIRST_PERSON_HABIT.search(before)
+        and re.match(r"(?:都)?(?:上班|上学|坐|乘|走|路过|骑|开车|去)", after)
+    )
     return not (_NEGATION.search(before) or question or habit)
 
 

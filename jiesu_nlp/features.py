@@ -15,6 +15,7 @@ from jiesu_nlp.taxonomy import dictionary_words
 from jiesu_nlp.text import lead, normalise
 
 _DIGITS = re.compile(r"[0-9]+")
+_REPEAT = re.compile(r"(.)\1{2,}", re.DOTALL)
 _SPACE = re.compile(r"\s+")
 
 
@@ -37,8 +38,13 @@ class FeatureConfig:
 
 
 def prepare(text: str) -> str:
-    """Normalise, drop place codes and district names, write every number as ``0``."""
-    return _DIGITS.sub("0", _place_code().sub("", normalise(text)))
+    """Normalise, drop place codes and district names, write every number as ``0``.
+
+    A character that stands three times or more (啊啊啊) is written twice: it means no more, and
+    where a doubled word could start is an exact tie that the two segmentation engines break
+    differently.
+    """
+    return _REPEAT.sub(r"\1\1", _DIGITS.sub("0", _place_code().sub("", normalise(text))))
 
 
 def count_features(text: str, config: FeatureConfig) -> tuple[Counter[str], Counter[str]]:

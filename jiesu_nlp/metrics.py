@@ -43,7 +43,7 @@ def coverage_accuracy(probabilities: FloatArray, target: IntArray) -> tuple[NDAr
 
 def abstain_threshold(probabilities: FloatArray, target: IntArray, accuracy: float) -> float:
     """Lowest confidence above which held-out answers reach `accuracy` (1.0 where they never do)."""
-    coverage, reached = coverage_accuracy(probabilities, target)
+    _, reached = coverage_accuracy(probabilities, target)
     enough = np.flatnonzero(reached >= accuracy)
     if not len(enough):
         return 1.0
@@ -52,7 +52,7 @@ def abstain_threshold(probabilities: FloatArray, target: IntArray, accuracy: flo
 
 def summarise(probabilities: FloatArray, target: IntArray) -> dict[str, float]:
     """The figures that are kept with a model, rounded to four digits."""
-    coverage, accuracy = coverage_accuracy(probabilities, target)
+    _, accuracy = coverage_accuracy(probabilities, target)
     figures = {
         "rows": float(len(target)),
         "macro_f1": macro_f1(probabilities, target),

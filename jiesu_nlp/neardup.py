@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -36,8 +37,6 @@ def near_duplicate_groups(texts: Sequence[str], similarity: float = SIMILARITY) 
         keep = close.data >= similarity
         rows.append(close.row[keep] + start)
         columns.append(close.col[keep])
-    from scipy.sparse import coo_matrix
-
     r, c = np.concatenate(rows), np.concatenate(columns)
     graph = coo_matrix((np.ones(len(r)), (r, c)), shape=(len(unique), len(unique)))
     component = connected_components(graph, directed=False)[1]

@@ -9,7 +9,7 @@ from typing import Any, overload
 import numpy as np
 
 from jiesu_nlp.cues import RECURRENCE_KINDS, Cue, find_cues
-from jiesu_nlp.errors import InvalidTextError
+from jiesu_nlp.errors import InvalidTextError, ModelFormatError
 from jiesu_nlp.handling import Handling, decide
 from jiesu_nlp.models.tfidf import FloatArray, TfidfModel
 from jiesu_nlp.taxonomy import Label, Taxonomy
@@ -93,7 +93,8 @@ class Classification:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; ``docs/classification.schema.json`` describes it."""
-        return _plain(asdict(self))
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +128,13 @@ class Classifier:
         """Wrap a model, read through `taxonomy` where one is given.
 
         Raises:
+            ModelFormatError: the model was trained on another label set than answers are made of.
             TaxonomyMismatchError: the taxonomy lacks codes of the model, or has others, and its
                 ``mapping.csv`` does not say what became of them.
         """
         for head in ("category", "department", "intent", "recurrence"):
             if head not in model.taxonomy.heads:
-                raise InvalidModelHeads(f"the model has no head {head!r}; use model.predict_proba for other label sets")
+                raise ModelFormatError(f"the model has no head {head!r}; use model.predict_proba for other label sets")
         self._model = model.migrate(taxonomy) if taxonomy else model
         self._taxonomy = taxonomy or model.taxonomy
         meta = model.meta
@@ -161,8 +163,10 @@ class Classifier:
     @overload
     def classify(self, text: str, *, top: int = 3) -> Classification: ...
     @overload
-    def classify(self, text: Sequence[str], *, top: int = 3) -> list[Classification | Rejected]: ...
-    def classify(self, text: str | Sequence[str], *, top: int = 3) -> Classification | list[Classification | Rejected]:
+    def classify(self, text: list[str] | tuple[str, ...], *, top: int = 3) -> list[Classification | Rejected]: ...
+    def classify(
+        self, text: str | list[str] | tuple[str, ...], *, top: int = 3
+    ) -> Classification | list[Classification | Rejected]:
         """One text in, one answer out; a list in, a list out.
 
         In a list, a text that cannot be classified leaves a `Rejected` in its place.
@@ -240,10 +244,6 @@ class Classifier:
         return Scored(name, name, probability) if probability >= _GROUP_SURE else None
 
 
-class InvalidModelHeads(ValueError):
-    """The model was trained on another label set than the one that answers are made of."""
-
-
 def default_model_folder() -> Path:
     """The packaged default model."""
     return Path(__file__).parent / "default_model"
@@ -257,8 +257,10 @@ def _default() -> Classifier:
 @overload
 def classify(text: str, *, top: int = 3) -> Classification: ...
 @overload
-def classify(text: Sequence[str], *, top: int = 3) -> list[Classification | Rejected]: ...
-def classify(text: str | Sequence[str], *, top: int = 3) -> Classification | list[Classification | Rejected]:
+def classify(text: list[str] | tuple[str, ...], *, top: int = 3) -> list[Classification | Rejected]: ...
+def classify(
+    text: str | list[str] | tuple[str, ...], *, top: int = 3
+) -> Classification | list[Classification | Rejected]:
     """Classify with the packaged default model; see `Classifier.classify`.
 
     >>> from jiesu_nlp import classify

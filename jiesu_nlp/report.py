@@ -42,12 +42,14 @@ def _curve(points: Sequence[Sequence[float]]) -> str:
         for i in range(5)
     )
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in place)
-    return f'<svg width=470 height=214 role=img aria-label="覆盖率与准确率">{ticks}<polyline class=line points="{line}"/></svg>'
+    plot = f'{ticks}<polyline class=line points="{line}"/>'
+    return f'<svg width=470 height=214 role=img aria-label="覆盖率与准确率">{plot}</svg>'
 
 
 def _bars(rows: Sequence[tuple[str, float, int]]) -> str:
     bars = "".join(
-        f"<text x=0 y={18 * i + 13}>{escape(code)}</text><rect class=bar x=130 y={18 * i + 3} width={260 * f1:.1f} height=12 />"
+        f"<text x=0 y={18 * i + 13}>{escape(code)}</text>"
+        f"<rect class=bar x=130 y={18 * i + 3} width={260 * f1:.1f} height=12 />"
         f"<text x={136 + 260 * f1:.0f} y={18 * i + 13}>{f1:.2f} ({n})</text>"
         for i, (code, f1, n) in enumerate(sorted(rows, key=lambda row: -row[1]))
     )

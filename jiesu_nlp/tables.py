@@ -61,7 +61,9 @@ def read_table(path: str | Path) -> "pl.DataFrame":
     except TableError:
         raise
     except Exception as error:  # polars and fastexcel raise many types
-        raise TableError(f"{file.name}: cannot be read ({type(error).__name__}); check the file and its ending") from None
+        raise TableError(
+            f"{file.name}: cannot be read ({type(error).__name__}); check the file and its ending"
+        ) from None
     if frame.is_empty():
         raise TableError(f"{file.name}: has no rows")
     return frame
@@ -87,7 +89,7 @@ def guess_columns(
     Raises:
         TableError: a named column is absent, or no text column can be guessed.
     """
-    named = dict(pair.split("=", 1) if "=" in pair else (pair, pair) for pair in labels)
+    named = {head: column or head for head, _, column in (pair.partition("=") for pair in labels)}
     for column in (*text, *named.values(), *([id_column] if id_column else [])):
         if column not in columns:
             raise TableError(f"no column {column!r}; the table has {', '.join(columns)}")
@@ -97,7 +99,7 @@ def guess_columns(
         raise TableError(f"no text column among {', '.join(columns)}; name one with --text")
     if not named:
         heads = ("category", "department", "intent", "recurrence", "second", "co")
-        named = {head: column for head in heads if (column := guessed[head]) and column not in texts}
+        named = {head: found for head in heads if (found := guessed[head]) and found not in texts}
     return Columns(id_column or guessed["id"], texts, named)
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jiesu_nlp.errors import InvalidTextError, TrainingDataError, UnknownLabelError
 from jiesu_nlp.metrics import abstain_threshold, summarise
@@ -21,8 +22,7 @@ from jiesu_nlp.tables import cells_of, guess_columns, ids_of, read_table, texts_
 from jiesu_nlp.taxonomy import Taxonomy
 from jiesu_nlp.text import check_text
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+IntArray = NDArray[np.int64]
 
 TARGET_ACCURACY = 0.9
 """Accuracy that the answers which are not sent to review are to reach, on held-out data."""
@@ -147,32 +147,25 @@ def _scheme(examples: Examples, taxonomy: Taxonomy | None) -> Taxonomy:
     return Taxonomy.from_values({h: [v for v in examples.labels[h] if v is not None] for h in heads})
 
 
-def _check(examples: Examples, scheme: Taxonomy) -> tuple[dict[str, "NDArray[np.int64]"], list[str]]:
-    problems: list[str] = []
-    for i, text in enumerate(examples.texts):
-        try:
-            check_text(text)
-        except InvalidTextError as error:
-            problems.append(f"{examples.source[i]} row {examples.ids[i]}: {error}")
-    targets: dict[str, NDArray[np.int64]] = {}
+def _check(examples: Examples, scheme: Taxonomy) -> tuple[dict[str, IntArray], list[str]]:
+    """Targets of each head and warnings; refuses with every unusable row and its reason."""
+    problems = [
+        f"{_where(examples, i)}: {error}"
+        for i, text in enumerate(examples.texts)
+        if (error := _text_problem(text)) is not None
+    ]
+    targets: dict[str, IntArray] = {}
     warnings: list[str] = []
     for head in scheme.heads:
-        codes, known = scheme.codes(head), {}
-        target = np.full(len(examples.texts), -1, np.int64)
-        for i, value in enumerate(examples.labels[head]):
-            if value is None:
-                continue
-            try:
-                if value not in known:
-                    known[value] = codes.index(scheme.resolve(head, value))
-                target[i] = known[value]
-            except UnknownLabelError as error:
-                problems.append(f"{examples.source[i]} row {examples.ids[i]}: {error}")
-        counts = np.bincount(target[target >= 0], minlength=len(codes))
-        for code, n in zip(codes, counts, strict=True):
+        target, unknown = _target(examples, scheme, head)
+        problems += unknown
+        counts = np.bincount(target + 1, minlength=len(scheme.codes(head)) + 1)[1:]
+        for code, n in zip(scheme.codes(head), counts, strict=True):
             if n == 1:
-                row = examples.ids[int(np.flatnonzero(target == codes.index(code))[0])]
-                problems.append(f"{head} {code!r} has one row ({row}); add rows or merge it with another class")
+                row = int(np.flatnonzero(target == scheme.codes(head).index(code))[0])
+                problems.append(
+                    f"{_where(examples, row)}: the only row of {head} {code!r}; add rows or merge the class"
+                )
             elif n == 0:
                 warnings.append(f"{head} {code!r} has no row and will never be predicted")
         targets[head] = target
@@ -182,8 +175,35 @@ def _check(examples: Examples, scheme: Taxonomy) -> tuple[dict[str, "NDArray[np.
     return targets, warnings
 
 
+def _where(examples: Examples, row: int) -> str:
+    return f"{examples.source[row]} row {examples.ids[row]}"
+
+
+def _text_problem(text: str) -> InvalidTextError | None:
+    try:
+        check_text(text)
+    except InvalidTextError as error:
+        return error
+    return None
+
+
+def _target(examples: Examples, scheme: Taxonomy, head: str) -> tuple[IntArray, list[str]]:
+    """Code positions of a head's cells, -1 where empty, and a line for each unknown label."""
+    position: dict[str, int] = {}
+    unknown: list[str] = []
+    target = np.full(len(examples.texts), -1, np.int64)
+    for row, value in enumerate(examples.labels[head]):
+        try:
+            if value is not None and value not in position:
+                position[value] = scheme.codes(head).index(scheme.resolve(head, value))
+            target[row] = -1 if value is None else position[value]
+        except UnknownLabelError as error:
+            unknown.append(f"{_where(examples, row)}: {error}")
+    return target, unknown
+
+
 def _measure(
-    out_of_fold: Mapping[str, FloatArray], targets: Mapping[str, "NDArray[np.int64]"], rows: "NDArray[np.bool_]"
+    out_of_fold: Mapping[str, FloatArray], targets: Mapping[str, IntArray], rows: NDArray[np.bool_]
 ) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
     """Figures and abstain thresholds on these rows. Weak labels teach, they do not measure."""
     metrics: dict[str, dict[str, float]] = {}

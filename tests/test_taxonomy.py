@@ -28,7 +28,14 @@ def test_crosswalk_covers_the_scheme_and_uses_known_codes():
 
 @pytest.mark.parametrize(
     ("cell", "code"),
-    [("市人力社保局", "hrss"), ("人社局", "hrss"), ("公交集团公司", "metro"), ("交管局", "police"), ("朝阳区", "subdistrict"), ("water", "water")],
+    [
+        ("市人力社保局", "hrss"),
+        ("人社局", "hrss"),
+        ("公交集团公司", "metro"),
+        ("交管局", "police"),
+        ("朝阳区", "subdistrict"),
+        ("water", "water"),
+    ],
 )
 def test_real_department_names_resolve(cell, code):
     assert Taxonomy.load().resolve("department", cell) == code

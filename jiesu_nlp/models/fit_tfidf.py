@@ -21,7 +21,7 @@ from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
 from jiesu_nlp.features import FeatureConfig, count_features
-from jiesu_nlp.models.tfidf import FloatArray, TfidfModel
+from jiesu_nlp.models.tfidf import FloatArray, TfidfModel, softmax
 from jiesu_nlp.taxonomy import Taxonomy
 
 IntArray = NDArray[np.int64]
@@ -106,13 +106,15 @@ def _vectorise(
     """
     counted = [count_features(text, features) for text in texts]
     one_each = np.unique(groups, return_index=True)[1]
-    blocks, entries, idfs = [], [], []
+    blocks: list[Any] = []
+    entries: list[list[str]] = []
+    idfs: list[Any] = []
     for part in (0, 1):
         vectoriser = CountVectorizer(analyzer=lambda counts: counts, min_df=MIN_TICKETS, dtype=np.float32)
         try:
             vectoriser.fit(counted[i][part] for i in one_each)
         except ValueError:  # too few texts for any entry: an empty block
-            blocks.append(sparse.csr_matrix((len(texts), 0), dtype=np.float32))
+            blocks.append(sparse.csr_matrix(np.zeros((len(texts), 0), np.float32)))
             entries.append([])
             idfs.append(np.zeros(0))
             continue
@@ -225,8 +227,6 @@ def _cross_calibrate(
     groups: IntArray,
     config: FitConfig,
 ) -> FloatArray:
-    from jiesu_nlp.models.tfidf import softmax
-
     out = np.zeros((len(margins), len(taxonomy.codes(head))), np.float32)
     for train, test in _folds(groups, config):
         w, b = _calibrator(margins[train], head, targets[head][train], taxonomy, weight[train], config)

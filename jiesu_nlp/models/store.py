@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from jiesu_nlp.errors import ModelFormatError
 
@@ -21,7 +21,8 @@ def write_folder(folder: str | Path, meta: Mapping[str, Any], arrays: Mapping[st
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     (path / "model.json").unlink(missing_ok=True)
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path / "arrays.safetensors")
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    (path / "arrays.safetensors").write_bytes(save(contiguous))
     text = json.dumps({"format": FORMAT} | dict(meta), ensure_ascii=False, indent=1, sort_keys=True)
     (path / "model.json").write_text(text + "\n", encoding="utf-8")
 

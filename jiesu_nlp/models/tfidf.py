@@ -111,7 +111,12 @@ class TfidfModel:
     def save(self, folder: str) -> None:
         """Write ``model.json`` and ``arrays.safetensors``."""
         meta = dict(self.meta) | {"kind": KIND, "features": self.config.to_dict(), "taxonomy": self.taxonomy.to_dict()}
-        arrays = {"idf": self.idf, "weights": self.weights, "scale": self.scale, "bias": self.bias}
+        arrays: dict[str, NDArray[Any]] = {
+            "idf": self.idf,
+            "weights": self.weights,
+            "scale": self.scale,
+            "bias": self.bias,
+        }
         for name, entries in (("words", self.words), ("chars", self.chars)):
             arrays[name] = np.frombuffer("\n".join(entries).encode(), dtype=np.uint8)
         write_folder(folder, meta, arrays)
