@@ -1,0 +1,78 @@
+import pytest
+
+from jiesu_nlp.cues import find_cues
+from jiesu_nlp.handling import decide
+
+
+def _kinds(text):
+    return {cue.kind for cue in find_cues(text)}
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("楼里煤气泄漏了,味道很大", "hazard:119"),
+        ("电梯里有人被困", "hazard:119"),
+        ("外墙瓷砖正在往下掉,砸到车了", "hazard:110"),
+        ("路口刚刚发生车祸", "hazard:122"),
+        ("已经反映多次", "repeated"),
+        ("向物业反映了五次", "repeated"),
+        ("物业承诺月底修好,至今没动静", "unanswered"),
+        ("这个问题三年了还没解决", "long_standing"),
+        ("每到夏天就臭", "periodic"),
+        ("全小区都停水", "collective"),
+        ("管道老化", "ageing"),
+        ("法院已经判决,我不服判决", "statutory"),
+        ("两个部门互相推诿", "whistle"),
+    ],
+)
+def test_cues_are_found(text, kind):
+    assert kind in _kinds(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "没有煤气泄漏",
+        "如何防止燃气泄漏",
+        "去年楼里煤气泄漏过一次",
+        "万一煤气泄漏该打什么电话",
+        "担心外墙瓷砖坠落",
+        "社区组织燃气泄漏演练",
+        "电梯老坏,怕有人被困电梯",
+    ],
+)
+def test_hazards_negated_past_or_in_general_do_not_count(text):
+    assert not any(kind.startswith("hazard") for kind in _kinds(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"), [("我没有反映过", "repeated"), ("是不是每年都要年检", "periodic"), ("我每天上班路过", "periodic")]
+)
+def test_recurrence_cues_negated_or_asked_about_do_not_count(text, kind):
+    assert kind not in _kinds(text)
+
+
+def test_offsets_are_the_callers_own():
+    text = "Ａ３区,管道老化,多次反映"
+    for cue in find_cues(text):
+        assert text[cue.start : cue.end] == cue.text
+
+
+@pytest.mark.parametrize(
+    ("intent", "department", "assisting", "cues", "code", "article"),
+    [
+        ("complaint", "citymgmt", False, {"hazard:119"}, "emergency", "第十一条"),
+        ("complaint", "justice", False, {"statutory"}, "statutory", "第十一条"),
+        ("consult", "hrss", False, set(), "answer", "第十一条"),
+        ("complaint", "housing", False, {"escalate"}, "escalate", "第二十条"),
+        ("complaint", "water", True, {"whistle"}, "whistle", "第十六条"),
+        ("complaint", "subdistrict", True, set(), "whistle", "第十六条"),
+        ("complaint", "subdistrict", False, set(), "subdistrict", "第十二条"),
+        ("complaint", "water", True, set(), "direct", "第十二条"),
+    ],
+)
+def test_rules(intent, department, assisting, cues, code, article):
+    handling = decide(intent, department, assisting, cues)
+    assert handling.code == code and article in handling.basis
+    assert handling.line == ("119" if code == "emergency" else "")

@@ -1,0 +1,144 @@
+import dataclasses
+import json
+import threading
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jiesu_nlp import Classification, Classifier, Rejected, classify
+from jiesu_nlp.errors import EmptyTextError, InvalidTextError, NoChineseError
+from jiesu_nlp.taxonomy import Label, Taxonomy
+
+TEXTS = [
+    "供暖季都过一周了我家还是十五度,找物业说找热力,热力说找物业",
+    "请问非京籍孩子明年上小学需要准备哪些材料",
+    "公司拖欠三个月工资,老板联系不上",
+    "建议92路延长到地铁站,方便居民换乘",
+    "路口红绿灯坏了两天没人修",
+]
+
+
+def test_the_founding_complaints_are_placed():
+    """The eight complaints of the article that founded the project, in our own words."""
+    cases = [
+        ("小区自来水管老化渗水,居民用水困难", {"water"}),
+        ("楼前的大树把窗户全挡住了,屋里白天都要开灯,请修剪", {"parks"}),
+        ("我们小区160户收房多年,一直拿不到房产证", {"planning", "housing"}),
+        ("地铁车厢空调太凉,能不能把温度调高一点", {"metro"}),
+        ("人行道上的拦车桩顶灯太刺眼,晚上晃得人看不清路", {"citymgmt", "transport", "police"}),
+        ("楼道里到处贴着小广告,没人清理", {"enforce", "citymgmt", "subdistrict", "housing"}),
+        ("门前人行道砖凹凸不平,老人走路容易摔", {"transport", "citymgmt"}),
+        ("高速路上的辅助灯太亮,晃得司机睁不开眼", {"transport", "police", "citymgmt"}),
+    ]
+    wrong = [text for text, fit in cases if classify(text).department.code not in fit]
+    assert not wrong
+
+
+def test_one_in_one_out_list_in_list_out():
+    assert isinstance(classify(TEXTS[0]), Classification)
+    assert [type(a) for a in classify(TEXTS)] == [Classification] * len(TEXTS)
+    assert classify([]) == []
+
+
+def test_the_answer_is_whole_and_frozen():
+    answer = classify(TEXTS[0], top=33)
+    for ranked in (answer.categories, answer.departments, answer.intents):
+        assert sum(s.probability for s in ranked) == pytest.approx(1, abs=1e-5)
+        assert [s.probability for s in ranked] == sorted((s.probability for s in ranked), reverse=True)
+    assert 0 <= answer.recurrence.score_known <= answer.recurrence.score <= 1
+    assert answer.recurrence.is_prior and answer.handling.basis.startswith("条例")
+    assert any(w.weight > 0 for w in answer.explanation)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        answer.needs_review = True  # type: ignore[misc]
+
+
+def test_to_dict_follows_the_published_schema():
+    import jsonschema
+    from pydantic import TypeAdapter
+
+    published = json.loads((ROOT / "docs" / "classification.schema.json").read_text(encoding="utf-8"))
+    assert published == TypeAdapter(Classification).json_schema()
+    for text in TEXTS:
+        answer = json.loads(json.dumps(classify(text).to_dict()))
+        jsonschema.validate(answer, published)
+
+
+def test_every_route_gives_the_same_bits():
+    classifier = Classifier.load()
+    alone = [classifier.classify(text) for text in TEXTS]
+    assert classifier.classify(TEXTS) == alone
+    assert classifier.classify_batch(TEXTS * 50, batch_size=7) == alone * 50
+    results: list[list] = []
+    threads = [threading.Thread(target=lambda: results.append(classifier.classify_batch(TEXTS))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [alone] * 4
+
+
+def test_a_bad_row_leaves_the_others():
+    answers = classify([TEXTS[0], "", "only latin", TEXTS[1]])
+    assert [type(a) for a in answers] == [Classification, Rejected, Rejected, Classification]
+    assert (answers[1].row, answers[1].error) == (1, EmptyTextError.__name__)
+    assert (answers[2].row, answers[2].error) == (2, NoChineseError.__name__)
+    assert "latin" not in answers[2].message
+    with pytest.raises(EmptyTextError):
+        classify("  ")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.one_of(
+        st.text(),
+        st.text(alphabet=st.characters(exclude_categories=())),
+        st.text(alphabet="<>&;投诉\x00\ud800🙂A3区0", max_size=60),
+    )
+)
+def test_arbitrary_unicode_answers_or_raises_a_named_error(text):
+    try:
+        answer = classify(text)
+    except InvalidTextError:
+        return
+    assert np.isfinite([s.probability for s in answer.categories]).all()
+    for cue in answer.recurrence.evidence:
+        assert text[cue.start : cue.end] == cue.text
+
+
+def test_a_long_text_of_one_character_is_answered():
+    assert classify("啊" * 100_000).needs_review
+
+
+def test_low_confidence_asks_for_review_and_still_ranks():
+    answer = classify("唉")
+    assert answer.needs_review and answer.review_reasons and len(answer.departments) == 3
+
+
+def _renamed(taxonomy, old, new):
+    def rename(label: Label) -> Label:
+        return dataclasses.replace(label, code=new, name=new) if label.code == old else label
+
+    heads = {h: tuple(map(rename, labels)) for h, labels in taxonomy.heads.items()}
+    return dataclasses.replace(taxonomy, heads=heads, mapping={"department": {old: (new,)}})
+
+
+def test_a_renamed_department_needs_no_retraining():
+    before = classify(TEXTS[2])
+    after = Classifier.load(taxonomy=_renamed(Taxonomy.load(), "hrss", "labour")).classify(TEXTS[2])
+    assert before.department.code == "hrss" and after.department.code == "labour"
+    assert before.department.probability == after.department.probability
+
+
+def test_merged_departments_add_up():
+    taxonomy = Taxonomy.load()
+    heads = dict(taxonomy.heads) | {
+        "department": tuple(label for label in taxonomy.heads["department"] if label.code != "medins")
+    }
+    merged = dataclasses.replace(taxonomy, heads=heads, mapping={"department": {"medins": ("health",)}})
+    text = "异地住院的费用医保怎么报销"
+    apart = {s.code: s.probability for s in classify(text, top=33).departments}
+    together = {s.code: s.probability for s in Classifier.load(taxonomy=merged).classify(text, top=33).departments}
+    assert together["health"] == pytest.approx(apart["health"] + apart["medins"], abs=1e-6)

@@ -1,0 +1,183 @@
+import json
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+
+from jiesu_nlp.errors import ModelFormatError, TableError, TaxonomyError, TrainingDataError
+from jiesu_nlp.evaluate import evaluate
+from jiesu_nlp.metrics import abstain_threshold, expected_calibration_error
+from jiesu_nlp.models.tfidf import TfidfModel
+from jiesu_nlp.neardup import near_duplicate_groups
+from jiesu_nlp.predict import default_model_folder
+from jiesu_nlp.report import html_report
+from jiesu_nlp.tables import guess_columns, read_table, texts_of
+from jiesu_nlp.train import train
+
+
+def _table(path, rows):
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def _two_classes(n=12):
+    water = [f"第{i}号楼停水了,自来水管第{i}次破裂漏水" for i in range(n)]
+    bus = [f"建议公交{i}路增加班次,公交车等{i}分钟" for i in range(n)]
+    return [{"text": t, "label": "水"} for t in water] + [{"text": t, "label": "车"} for t in bus]
+
+
+def test_same_seed_same_bytes(tmp_path):
+    table = _table(tmp_path / "t.jsonl", _two_classes())
+    for name in ("a", "b"):
+        train([table], tmp_path / name / "m", text=["text"], labels=["label"], jobs=1 if name == "a" else 2, name="m")
+    for file in ("model.json", "arrays.safetensors"):
+        assert (tmp_path / "a" / "m" / file).read_bytes() == (tmp_path / "b" / "m" / file).read_bytes()
+
+
+def test_any_label_set_trains_and_predicts(tmp_path):
+    table = _table(tmp_path / "t.jsonl", _two_classes())
+    report = train([table], tmp_path / "m", text=["text"], labels=["label"])
+    model = TfidfModel.load(tmp_path / "m")
+    assert model.taxonomy.codes("label") == ("水", "车")
+    assert report.metrics["label"]["top1"] > 0.9
+    assert model.predict_proba(["自来水管漏水"])["label"].argmax() == 0
+
+
+def test_vocabulary_needs_three_tickets(small_model, small_tables):
+    frames = [read_table(table) for table in small_tables]
+    texts = [text for frame in frames for text in texts_of(frame, guess_columns(frame.columns))]
+    from jiesu_nlp.features import count_features
+
+    tickets = [set(count_features(text, small_model.config)[0]) for text in texts]
+    assert all(sum(word in ticket for ticket in tickets) >= 3 for word in small_model.words)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"text": "自来水停了", "department": "水利部门甲"}, "is no code, name or alias"),
+        ({"text": "  ", "department": "water"}, "the text is empty"),
+        ({"text": "抗议税收", "department": "tax"}, "the only row of department 'tax'"),
+    ],
+)
+def test_bad_training_rows_are_refused_by_row_and_reason(tmp_path, row, reason):
+    rows = [
+        {"id": i, "text": r["text"], "department": "water" if r["label"] == "水" else "metro"}
+        for i, r in enumerate(_two_classes())
+    ]
+    table = _table(tmp_path / "t.jsonl", [*rows, {"id": 99} | row])
+    with pytest.raises(TrainingDataError, match=rf"t.jsonl row 99: .*{reason}"):
+        train([table], tmp_path / "m")
+
+
+def test_near_copies_share_a_group():
+    texts = [f"小区东门外第{i}条路的路灯坏了三天没有人来修理晚上很黑" for i in range(2)] + [
+        "完全不同的一件事情:孩子上学"
+    ]
+    groups = near_duplicate_groups(texts)
+    assert groups[0] == groups[1] != groups[2]
+
+
+def test_real_hotline_headers_are_guessed():
+    columns = guess_columns(["工单编号", "标题", "主要内容", "承办单位", "工单类型", "受理时间"])
+    assert columns.id == "工单编号" and columns.text == ("标题", "主要内容")
+    assert columns.labels == {"department": "承办单位", "intent": "工单类型"}
+    with pytest.raises(TableError, match="no text column"):
+        guess_columns(["甲", "乙"])
+    with pytest.raises(TableError, match="no column '丙'"):
+        guess_columns(["甲", "乙"], text=["丙"])
+
+
+def test_all_table_formats_read_the_same(tmp_path):
+    frame = pl.DataFrame({"标题": ["停水", "停电"], "主要内容": ["一天了", "两天了"]})
+    frame.write_csv(tmp_path / "a.csv")
+    (tmp_path / "b.csv").write_bytes((tmp_path / "a.csv").read_text(encoding="utf-8").encode("gb18030"))
+    frame.write_ndjson(tmp_path / "c.jsonl")
+    frame.write_parquet(tmp_path / "d.parquet")
+    frame.write_excel(tmp_path / "e.xlsx")
+    for name in ("a.csv", "b.csv", "c.jsonl", "d.parquet", "e.xlsx"):
+        table = read_table(tmp_path / name)
+        assert texts_of(table, guess_columns(table.columns)) == ["停水\n一天了", "停电\n两天了"], name
+    with pytest.raises(TableError, match="ending"):
+        read_table(tmp_path / "f.doc")
+    with pytest.raises(TableError, match="cannot be read"):
+        read_table(tmp_path / "missing.csv")
+
+
+def test_evaluate_reports_figures_and_ids(small_model, small_tables, tmp_path):
+    report = evaluate(small_model, small_tables[0])
+    department = report["heads"]["department"]
+    assert department["figures"]["top1"] > 0.5
+    assert department["coverage"][-1][0] == 1.0
+    assert all(i.startswith("W-") for c in report["heads"]["intent"]["confusions"] for i in c["ids"])
+    page = html_report(report, "测试")
+    assert "<svg" in page and "http" not in page
+    first = json.loads(small_tables[0].read_text(encoding="utf-8").splitlines()[0])
+    assert first["body"][:12] not in page + json.dumps(report, ensure_ascii=False)
+
+
+def test_metrics_on_known_cases():
+    sure = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.55, 0.45]], np.float32)
+    target = np.array([0, 0, 0, 1])
+    assert abstain_threshold(sure, target, 1.0) == pytest.approx(0.6)
+    assert abstain_threshold(sure, target, 0.7) == pytest.approx(0.55)
+    assert abstain_threshold(sure, np.array([1, 1, 1, 1]), 0.5) == 1.0
+    certain = np.array([[1.0, 0.0]] * 4, np.float32)
+    assert expected_calibration_error(certain, np.array([0, 0, 1, 1])) == pytest.approx(0.5)
+
+
+def test_default_model_is_small_and_fits_the_packaged_taxonomy():
+    from jiesu_nlp.taxonomy import Taxonomy
+
+    assert sum(f.stat().st_size for f in default_model_folder().iterdir()) <= 10_000_000
+    model, taxonomy = TfidfModel.load(default_model_folder()), Taxonomy.load()
+    assert {h: model.taxonomy.codes(h) for h in taxonomy.heads} == {h: taxonomy.codes(h) for h in taxonomy.heads}
+
+
+def _damage(folder, name, content):
+    (folder / name).write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("model.json", b"{", "not a readable model folder"),
+        ("model.json", b"[]", "not of format"),
+        ("model.json", b'{"format": 99}', "not of format"),
+        ("model.json", b'{"format": 1, "kind": "bert"}', "kind is 'bert'"),
+        ("model.json", b'{"format": 1, "kind": "tfidf"}', "malformed"),
+        ("arrays.safetensors", b"\x80\x04pickle", "not a readable model folder"),
+    ],
+)
+def test_a_damaged_folder_is_a_named_error(tmp_path, small_model, file, content, message):
+    small_model.save(tmp_path / "m")
+    _damage(tmp_path / "m", file, content)
+    with pytest.raises(ModelFormatError, match=message):
+        TfidfModel.load(tmp_path / "m")
+
+
+def test_save_and_load_round_trip(tmp_path, small_model):
+    small_model.save(tmp_path / "m")
+    text = ["自来水管漏水没人修"]
+    again = TfidfModel.load(tmp_path / "m")
+    for head, p in small_model.predict_proba(text).items():
+        assert np.array_equal(p, again.predict_proba(text)[head])
+
+
+def test_a_users_own_taxonomy_is_followed(tmp_path):
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    header = "code,name,english,parent,definition,includes,excludes,source\n"
+    (folder / "kind.csv").write_text(header + "w,水务,,,,,,\nb,公交,,,,,,\n", encoding="utf-8")
+    (folder / "taxonomy.toml").write_text('name="own"\nversion="3"\n[heads]\nkind="kind.csv"\n', encoding="utf-8")
+    from jiesu_nlp.taxonomy import Taxonomy
+
+    own = Taxonomy.load(folder)
+    rows = [{"text": r["text"], "kind": {"水": "水务", "车": "b"}[r["label"]]} for r in _two_classes()]
+    train([_table(tmp_path / "t.jsonl", rows)], tmp_path / "m", text=["text"], labels=["kind"], taxonomy=own)
+    model = TfidfModel.load(tmp_path / "m")
+    assert model.taxonomy.codes("kind") == ("w", "b") and model.taxonomy.hash != Taxonomy.load().hash
+    shutil.rmtree(folder)
+    with pytest.raises(TaxonomyError, match=r"taxonomy\.toml"):
+        Taxonomy.load(folder)
