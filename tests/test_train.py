@@ -4,6 +4,7 @@ import shutil
 import numpy as np
 import polars as pl
 import pytest
+from conftest import SAMPLES
 
 from jiesu_nlp.errors import ModelFormatError, TableError, TaxonomyError, TrainingDataError
 from jiesu_nlp.evaluate import evaluate
@@ -21,10 +22,13 @@ def _table(path, rows):
     return path
 
 
-def _two_classes(n=12):
-    water = [f"第{i}号楼停水了,自来水管第{i}次破裂漏水" for i in range(n)]
-    bus = [f"建议公交{i}路增加班次,公交车等{i}分钟" for i in range(n)]
-    return [{"text": t, "label": "水"} for t in water] + [{"text": t, "label": "车"} for t in bus]
+def _two_classes(n=24):
+    """Written complaints of two departments that are easy to tell apart."""
+    return [
+        {"text": row["body"], "label": label}
+        for department, label in (("water", "水"), ("metro", "车"))
+        for row in map(json.loads, (SAMPLES / f"{department}.jsonl").read_text(encoding="utf-8").splitlines()[:n])
+    ]
 
 
 def test_same_seed_same_bytes(tmp_path):
@@ -40,7 +44,7 @@ def test_any_label_set_trains_and_predicts(tmp_path):
     report = train([table], tmp_path / "m", text=["text"], labels=["label"])
     model = TfidfModel.load(tmp_path / "m")
     assert model.taxonomy.codes("label") == ("水", "车")
-    assert report.metrics["label"]["top1"] > 0.9
+    assert report.metrics["label"]["top1"] > 0.6
     assert model.predict_proba(["自来水管漏水"])["label"].argmax() == 0
 
 
@@ -69,6 +73,12 @@ def test_bad_training_rows_are_refused_by_row_and_reason(tmp_path, row, reason):
     table = _table(tmp_path / "t.jsonl", [*rows, {"id": 99} | row])
     with pytest.raises(TrainingDataError, match=rf"t.jsonl row 99: .*{reason}"):
         train([table], tmp_path / "m")
+
+
+def test_too_few_different_tickets_is_a_clear_error(tmp_path):
+    rows = [{"text": f"第{i}栋停水了没人管", "label": "ab"[i % 2]} for i in range(8)]
+    with pytest.raises(TrainingDataError, match="3 different tickets"):
+        train([_table(tmp_path / "t.jsonl", rows)], tmp_path / "m", text=["text"], labels=["label"])
 
 
 def test_near_copies_share_a_group():

@@ -20,6 +20,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
+from jiesu_nlp.errors import TrainingDataError
 from jiesu_nlp.features import FeatureConfig, count_features
 from jiesu_nlp.models.tfidf import FloatArray, TfidfModel, softmax
 from jiesu_nlp.taxonomy import Taxonomy
@@ -64,9 +65,14 @@ def fit(
         targets: ``{head: (n,)}`` positions of the codes, -1 where a label is missing.
         groups: near-copy groups, shape (n,); a group never straddles a fold.
         weights: weight of each text, shape (n,); 1 by default.
+
+    Raises:
+        TrainingDataError: no word occurs in three different tickets.
     """
     weight = np.ones(len(texts), np.float32) if weights is None else weights
     matrix, words, chars, idf = _vectorise(texts, groups, features)
+    if not matrix.shape[1]:
+        raise TrainingDataError(f"no word occurs in {MIN_TICKETS} different tickets; add more, and different, rows")
     heads = list(taxonomy.heads)
     folds = _folds(groups, config)
     with threadpool_limits(1):
