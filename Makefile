@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 demo: $(VENV)/.base  ## from nothing to classified complaints on screen, base install only
 	@$(BIN)/jiesu classify "小区自来水管老化渗水,居民用水困难,反映多次没人管"
-	@$(BIN)/jiesu classify --file data/samples/gov_service.jsonl | head -40
+	@$(BIN)/jiesu classify --file data/demo.csv
 
 test: $(VENV)/.dev  ## from nothing to a passing suite
 	$(BIN)/python -m pytest

@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from jiesu_nlp.models.fit_tfidf import FitConfig
@@ -43,42 +43,52 @@ def corrections() -> dict[str, dict[str, str]]:
         return {r["id"]: {h: r[h] for h in HEADS if r[h]} for r in csv.DictReader(file)}
 
 
-def add(examples: Examples, source: str, row: dict, labels: dict, weight: float = 1.0) -> None:
-    examples.ids.append(row["id"])
-    examples.texts.append(join_fields(row["title"], row["body"]))
-    examples.weight.append(weight)
-    examples.source.append(source)
-    for head in HEADS:
-        value = labels.get(head)
-        examples.labels.setdefault(head, []).append(None if value is None else str(value))
+Example = tuple[dict, dict, float]
+"""A row with id, title and body; its labels; its weight."""
 
 
-def load(without: set[str] = frozenset()) -> Examples:
-    """All training sources, each of which can be left out by name."""
-    examples = Examples()
-    corrected = {} if "corrections" in without else corrections()
+def complaints(corrected: dict[str, dict[str, str]]) -> Iterator[Example]:
     for row in rows(DATA / "complaints_labelled.jsonl"):
-        add(examples, "complaints", row, row | corrected.get(row["id"], {}))
-    if "written" not in without:
-        for path in sorted((ROOT / "data" / "samples").glob("*.jsonl")):
-            for row in rows(path):
-                add(examples, "written", row, row, WRITTEN_WEIGHT)
-    if "letters" not in without:
-        for row in rows(DATA / "beijing_letters.jsonl"):
-            labels = {"category": "convenience", "department": row["department"]}
-            labels["intent"] = "suggest" if row["type"] == "建议" else "consult"
-            add(examples, "letters", row, labels, LETTER_WEIGHT)
-    if "taxonomy" not in without:
-        for number, (text, labels, weight) in enumerate(taxonomy_texts()):
-            add(examples, "taxonomy", {"id": f"T-{number}", "title": None, "body": text}, labels, weight)
-    if "regulations" not in without:
-        for number, (text, code) in enumerate(duties()):
-            row = {"id": f"R-{number}", "title": None, "body": text}
-            add(examples, "regulations", row, {"department": code}, DUTY_WEIGHT)
+        yield row, row | corrected.get(row["id"], {}), 1.0
+
+
+def written() -> Iterator[Example]:
+    for path in sorted((ROOT / "data" / "samples").glob("*.jsonl")):
+        for row in rows(path):
+            yield row, row, WRITTEN_WEIGHT
+
+
+def letters() -> Iterator[Example]:
+    for row in rows(DATA / "beijing_letters.jsonl"):
+        intent = "suggest" if row["type"] == "建议" else "consult"
+        labels = {"category": "convenience", "department": row["department"], "intent": intent}
+        yield row, labels, LETTER_WEIGHT
+
+
+def load(without: Collection[str] = ()) -> Examples:
+    """All training sources, each of which can be left out by name."""
+    corrected = {} if "corrections" in without else corrections()
+    sources = {
+        "complaints": complaints(corrected),
+        "written": written(),
+        "letters": letters(),
+        "taxonomy": taxonomy_texts(),
+        "regulations": duties(),
+    }
+    examples = Examples(labels={head: [] for head in HEADS})
+    for source in [name for name in sources if name not in without]:
+        for row, labels, weight in sources[source]:
+            examples.ids.append(row["id"])
+            examples.texts.append(join_fields(row.get("title"), row["body"]))
+            examples.weight.append(weight)
+            examples.source.append(source)
+            for head in HEADS:
+                value = labels.get(head)
+                examples.labels[head].append(None if value is None else str(value))
     return examples
 
 
-def duties() -> Iterator[tuple[str, str]]:
+def duties() -> Iterator[Example]:
     """Sentences of Beijing's regulations that name exactly one department, without its name."""
     rows = packaged_table("aliases", "head", "alias", "code", "note")
     names = {row["alias"]: row["code"] for row in rows if row["note"] == "法规用语"}
@@ -92,19 +102,20 @@ def duties() -> Iterator[tuple[str, str]]:
                     (code,) = codes
                     seen[code] += 1
                     if seen[code] <= DUTIES_EACH:
-                        yield law["title"][:30] + "\n" + pattern.sub("", sentence), code
+                        row = {"id": f"R-{seen.total()}", "title": law["title"][:30], "body": pattern.sub("", sentence)}
+                        yield row, {"department": code}, DUTY_WEIGHT
 
 
-def taxonomy_texts() -> Iterator[tuple[str, dict[str, str], float]]:
+def taxonomy_texts() -> Iterator[Example]:
     """What the label files say belongs to a label, as weak examples."""
     for head in ("category", "department"):
         for label in Taxonomy.load().heads[head]:
             for text in (label.definition, *label.includes.split(";")):
-                yield text, {head: label.code}, DEFINITION_WEIGHT
+                yield {"id": f"T-{label.code}", "body": text}, {head: label.code}, DEFINITION_WEIGHT
     for row in packaged_table("crosswalk", "level1", "level2", "level3", "category", "department", "confidence"):
         text = " ".join(level for level in (row["level2"], row["level3"]) if level != "其他") or row["level1"]
         labels = {"category": row["category"], "department": row["department"]}
-        yield text, labels, CROSSWALK_WEIGHT[row["confidence"]]
+        yield {"id": f"S-{text}", "body": text}, labels, CROSSWALK_WEIGHT[row["confidence"]]
 
 
 def main() -> None:

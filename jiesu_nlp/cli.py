@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from jiesu_nlp.errors import JiesuError
 
@@ -120,7 +120,7 @@ def _show(answer: Any) -> None:
 def _show_all(ids: list[str], answers: list[Any]) -> None:
     from jiesu_nlp.predict import Rejected
 
-    table = Table("编号", "类别", "部门", "类型", "派单", "未诉先办", "复核")
+    table = Table(Column("编号", no_wrap=True), "类别", "部门", "类型", "派单", "未诉先办", "复核")
     for key, answer in zip(ids, answers, strict=True):
         if isinstance(answer, Rejected):
             table.add_row(key, f"[red]{answer.error}", answer.message)
