@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jiesu_nlp.predict import Classification, Classifier, Rejected, classify
     from jiesu_nlp.taxonomy import Taxonomy
-    from jiesu_nlp.train import train
 
 __version__ = "0.1.0"
-__all__ = ["Classification", "Classifier", "Rejected", "Taxonomy", "classify", "train"]
+__all__ = ["Classification", "Classifier", "Rejected", "Taxonomy", "classify"]
 
 _HOME = {name: "predict" for name in ("Classification", "Classifier", "Rejected", "classify")}
-_HOME |= {"Taxonomy": "taxonomy", "train": "train"}
+_HOME["Taxonomy"] = "taxonomy"
 
 
 def __getattr__(name: str) -> Any:
