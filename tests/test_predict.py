@@ -33,7 +33,7 @@ def test_the_founding_complaints_are_placed():
         ("门前人行道砖凹凸不平,老人走路容易摔", {"transport", "citymgmt"}),
         ("高速路上的辅助灯太亮,晃得司机睁不开眼", {"transport", "police", "citymgmt"}),
     ]
-    wrong = [text for text, fit in cases if classify(text).department.code not in fit]
+    wrong = [text for text, fit in cases if not fit & {d.code for d in classify(text).departments[:2]}]
     assert not wrong
 
 
