@@ -15,7 +15,8 @@ check: $(VENV)/.dev  ## lint, types and the docs' examples
 	$(BIN)/python -m pytest tests/test_docs.py
 
 bench: $(VENV)/.dev  ## retrain the default model's variants and print their figures
-	$(BIN)/python benchmarks/train_default.py /tmp/jiesu-bench
+	$(BIN)/python benchmarks/train_default.py $(VENV)/bench-model
+	$(BIN)/python benchmarks/learning_curve.py
 
 $(VENV)/.base: pyproject.toml requirements/base.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
