@@ -74,14 +74,14 @@ def load(without: Collection[str] = ()) -> Examples:
         "taxonomy": taxonomy_texts(),
         "regulations": duties(),
     }
-    examples = Examples(labels={head: [] for head in HEADS})
+    examples = Examples(labels={head: [] for head in (*HEADS, "co")})
     for source in [name for name in sources if name not in without]:
         for row, labels, weight in sources[source]:
             examples.ids.append(row["id"])
             examples.texts.append(join_fields(row.get("title"), row["body"]))
             examples.weight.append(weight)
             examples.source.append(source)
-            for head in HEADS:
+            for head in examples.labels:
                 value = labels.get(head)
                 examples.labels[head].append(None if value is None else str(value))
     return examples

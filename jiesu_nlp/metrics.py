@@ -50,6 +50,22 @@ def abstain_threshold(probabilities: FloatArray, target: IntArray, accuracy: flo
     return float(np.sort(-probabilities.max(axis=1))[enough[-1]] * -1)
 
 
+def assist_threshold(probabilities: FloatArray, assisting: IntArray) -> float:
+    """Probability from which a code other than the first names the assisting one, by best F1.
+
+    Args:
+        assisting: position of the code that also has to act, -1 where none.
+    """
+    others = probabilities.copy()
+    others[np.arange(len(others)), probabilities.argmax(axis=1)] = 0.0
+    named, wanted = np.nonzero(others > 0.02), assisting >= 0
+    score = others[named]
+    hit = assisting[named[0]] == named[1]
+    order = np.argsort(-score, kind="stable")
+    f1 = 2 * np.cumsum(hit[order]) / (np.arange(1, len(order) + 1) + wanted.sum())
+    return float(score[order][f1.argmax()]) if hit.any() else 1.0
+
+
 def summarise(probabilities: FloatArray, target: IntArray) -> dict[str, float]:
     """The figures that are kept with a model, rounded to four digits."""
     _, accuracy = coverage_accuracy(probabilities, target)

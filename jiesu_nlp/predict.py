@@ -15,7 +15,6 @@ from jiesu_nlp.models.tfidf import FloatArray, TfidfModel
 from jiesu_nlp.taxonomy import Label, Taxonomy
 from jiesu_nlp.text import check_text
 
-_ASSISTING = 0.15
 _GROUP_SURE = 0.9
 
 
@@ -139,6 +138,7 @@ class Classifier:
         self._taxonomy = taxonomy or model.taxonomy
         meta = model.meta
         self._thresholds: Mapping[str, float] = meta.get("thresholds", {})
+        self._assisting = float(self._thresholds.get("assisting", 1.0))
         self._info = ModelInfo(str(meta.get("name")), str(meta.get("version")), self._taxonomy.version)
 
     @classmethod
@@ -201,7 +201,7 @@ class Classifier:
         rows = {head: matrix[row] for head, matrix in probabilities.items()}
         ranked = {head: self._rank(head, p) for head, p in rows.items()}
         category, department, intent = (ranked[h][0] for h in ("category", "department", "intent"))
-        assisting = tuple(d for d in ranked["department"][1:3] if d.probability >= _ASSISTING)
+        assisting = tuple(d for d in ranked["department"][1:3] if d.probability >= self._assisting)
         cues = find_cues(text)
         reasons = tuple(
             f"{title}把握不足:{ranked[head][0].probability:.2f} < {self._thresholds[head]:.2f}"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jiesu_nlp.errors import InvalidTextError, TrainingDataError, UnknownLabelError
-from jiesu_nlp.metrics import abstain_threshold, summarise
+from jiesu_nlp.metrics import abstain_threshold, assist_threshold, summarise
 from jiesu_nlp.models.fit_tfidf import FitConfig, describe, fit
 from jiesu_nlp.models.tfidf import FloatArray, TfidfModel
 from jiesu_nlp.neardup import near_duplicate_groups
@@ -105,6 +105,10 @@ def train(
     weights = np.array(examples.weight, np.float32)
     model, out_of_fold = fit(examples.texts, targets, scheme, groups, weights, config=config, jobs=jobs)
     metrics, thresholds = _measure(out_of_fold, targets, weights >= 1)
+    if "co" in examples.labels and "department" in scheme.heads:
+        assisting, _ = _target(examples, scheme, "department", column="co")
+        read = weights >= 1
+        thresholds["assisting"] = assist_threshold(out_of_fold["department"][read], assisting[read])
     source = np.array(examples.source)
     by_source = {str(s): _measure(out_of_fold, targets, source == s)[0] for s in np.unique(source)}
     meta = {
@@ -187,12 +191,12 @@ def _text_problem(text: str) -> InvalidTextError | None:
     return None
 
 
-def _target(examples: Examples, scheme: Taxonomy, head: str) -> tuple[IntArray, list[str]]:
+def _target(examples: Examples, scheme: Taxonomy, head: str, column: str | None = None) -> tuple[IntArray, list[str]]:
     """Code positions of a head's cells, -1 where empty, and a line for each unknown label."""
     position: dict[str, int] = {}
     unknown: list[str] = []
     target = np.full(len(examples.texts), -1, np.int64)
-    for row, value in enumerate(examples.labels[head]):
+    for row, value in enumerate(examples.labels[column or head]):
         try:
             if value is not None and value not in position:
                 position[value] = scheme.codes(head).index(scheme.resolve(head, value))

@@ -8,7 +8,7 @@ from conftest import SAMPLES
 
 from jiesu_nlp.errors import ModelFormatError, TableError, TaxonomyError, TrainingDataError
 from jiesu_nlp.evaluate import evaluate
-from jiesu_nlp.metrics import abstain_threshold, expected_calibration_error
+from jiesu_nlp.metrics import abstain_threshold, assist_threshold, expected_calibration_error
 from jiesu_nlp.models.tfidf import TfidfModel
 from jiesu_nlp.neardup import near_duplicate_groups
 from jiesu_nlp.predict import default_model_folder
@@ -135,6 +135,12 @@ def test_metrics_on_known_cases():
     assert abstain_threshold(sure, np.array([1, 1, 1, 1]), 0.5) == 1.0
     certain = np.array([[1.0, 0.0]] * 4, np.float32)
     assert expected_calibration_error(certain, np.array([0, 0, 1, 1])) == pytest.approx(0.5)
+
+
+def test_assist_threshold_finds_the_best_cut():
+    p = np.array([[0.6, 0.3, 0.1], [0.6, 0.3, 0.1], [0.85, 0.1, 0.05]], np.float32)
+    assert assist_threshold(p, np.array([1, 1, -1])) == pytest.approx(0.3)
+    assert assist_threshold(p, np.array([-1, -1, -1])) == 1.0
 
 
 def test_default_model_is_small_and_fits_the_packaged_taxonomy():
