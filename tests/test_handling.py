@@ -13,6 +13,8 @@ def _kinds(text):
     [
         ("楼里煤气泄漏了,味道很大", "hazard:119"),
         ("电梯里有人被困", "hazard:119"),
+        ("电梯里困了三个人", "hazard:119"),
+        ("外墙皮坠落砸到车了", "hazard:110"),
         ("外墙瓷砖正在往下掉,砸到车了", "hazard:110"),
         ("路口刚刚发生车祸", "hazard:122"),
         ("已经反映多次", "repeated"),
@@ -40,6 +42,8 @@ def test_cues_are_found(text, kind):
         "担心外墙瓷砖坠落",
         "社区组织燃气泄漏演练",
         "电梯老坏,怕有人被困电梯",
+        "老人在电梯里被困过两次",
+        "经常有人被困在电梯里",
     ],
 )
 def test_hazards_negated_past_or_in_general_do_not_count(text):
