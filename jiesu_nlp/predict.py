@@ -16,6 +16,9 @@ from jiesu_nlp.taxonomy import Label, Taxonomy
 from jiesu_nlp.text import check_text
 
 _GROUP_SURE = 0.9
+_WHISTLE = 0.25
+"""Probability from which an assisting department makes a street's ticket one for several units; above
+the cut for naming it, because a whistle (吹哨) calls people in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +205,7 @@ class Classifier:
         ranked = {head: self._rank(head, p) for head, p in rows.items()}
         category, department, intent = (ranked[h][0] for h in ("category", "department", "intent"))
         assisting = tuple(d for d in ranked["department"][1:3] if d.probability >= self._assisting)
+        several = any(d.probability >= _WHISTLE for d in assisting)
         cues = find_cues(text)
         reasons = tuple(
             f"{title}把握不足:{ranked[head][0].probability:.2f} < {self._thresholds[head]:.2f}"
@@ -219,7 +223,7 @@ class Classifier:
             intent=intent,
             intents=ranked["intent"][:top],
             group=self._group(rows["category"]),
-            handling=decide(intent.code, department.code, bool(assisting), {cue.kind for cue in cues}),
+            handling=decide(intent.code, department.code, several, {cue.kind for cue in cues}),
             recurrence=Recurrence(float(p[1] + p[2]), float(p[2]), int(p.argmax()), True, evidence),
             needs_review=bool(reasons),
             review_reasons=reasons,
