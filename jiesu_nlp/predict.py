@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
+from scipy import sparse
 
 from jiesu_nlp.cues import RECURRENCE_KINDS, Cue, find_cues
 from jiesu_nlp.errors import InvalidTextError, ModelFormatError
@@ -180,7 +181,7 @@ class Classifier:
         if isinstance(text, list | tuple):
             return self.classify_batch(text, top=top)
         checked = check_text(text)
-        return self._answer(checked, self._model.predict_proba([checked]), 0, top)
+        return self._answers([checked], top)[0]
 
     def classify_batch(
         self, texts: Sequence[str], batch_size: int = 256, *, top: int = 3
@@ -195,13 +196,20 @@ class Classifier:
                     good.append((row, check_text(text)))
                 except InvalidTextError as error:
                     bad[row] = Rejected(row, type(error).__name__, str(error))
-            probabilities = self._model.predict_proba([text for _, text in good]) if good else {}
-            done = {row: self._answer(text, probabilities, i, top) for i, (row, text) in enumerate(good)}
+            done = dict(zip([row for row, _ in good], self._answers([text for _, text in good], top), strict=True))
             answers += [done.get(row) or bad[row] for row in range(start, start + len(good) + len(bad))]
         return answers
 
-    def _answer(self, text: str, probabilities: Mapping[str, FloatArray], row: int, top: int) -> Classification:
-        rows = {head: matrix[row] for head, matrix in probabilities.items()}
+    def _answers(self, texts: Sequence[str], top: int) -> list[Classification]:
+        """Answers for checked texts; each is segmented and counted once, for labels and explanation alike."""
+        matrix = self._model.vectorise(texts)
+        probabilities = self._model.probabilities(matrix)
+        return [
+            self._answer(text, matrix[i], {head: p[i] for head, p in probabilities.items()}, top)
+            for i, text in enumerate(texts)
+        ]
+
+    def _answer(self, text: str, vector: sparse.csr_matrix, rows: Mapping[str, FloatArray], top: int) -> Classification:
         ranked = {head: self._rank(head, p) for head, p in rows.items()}
         category, department, intent = (ranked[h][0] for h in ("category", "department", "intent"))
         assisting = tuple(d for d in ranked["department"][1:3] if d.probability >= self._assisting)
@@ -230,7 +238,7 @@ class Classifier:
             explanation=tuple(
                 WordWeight(head, word, weight)
                 for head in ("category", "department")
-                for word, weight in self._model.explain(text, head, ranked[head][0].code)
+                for word, weight in self._model.explain(vector, head, ranked[head][0].code)
             ),
             model=self._info,
         )

@@ -106,7 +106,7 @@ def guess_columns(
 def texts_of(frame: "pl.DataFrame", columns: Columns) -> list[str]:
     """The text of each row: title and body joined, null as empty."""
     parts = [frame[column].cast(str, strict=False).fill_null("").to_list() for column in columns.text]
-    return [join_fields(None, "\n".join(p.strip() for p in row if p.strip())) for row in zip(*parts, strict=True)]
+    return [join_fields(*row) for row in zip(*parts, strict=True)]
 
 
 def ids_of(frame: "pl.DataFrame", columns: Columns) -> list[str]:

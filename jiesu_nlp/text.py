@@ -49,6 +49,6 @@ def lead(text: str) -> str:
     return head[: end.start()] if end else head
 
 
-def join_fields(title: str | None, body: str | None) -> str:
-    """Title and body as one text, the title on a line of its own."""
-    return "\n".join(part.strip() for part in (title, body) if part and part.strip())
+def join_fields(*fields: str | None) -> str:
+    """Title, body and further fields as one text, each on lines of its own; empty ones are left out."""
+    return "\n".join(field.strip() for field in fields if field and field.strip())

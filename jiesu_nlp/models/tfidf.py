@@ -86,12 +86,19 @@ class TfidfModel:
         A text's row does not depend on what else is in the batch: the product is computed row by
         row in feature order, never by a blocked kernel.
         """
-        logits = np.asarray(self.vectorise(texts) @ self._dense) + self.bias
+        return self.probabilities(self.vectorise(texts))
+
+    def probabilities(self, matrix: sparse.csr_matrix) -> dict[str, FloatArray]:
+        """`predict_proba` of texts that `vectorise` has read already."""
+        logits = np.asarray(matrix @ self._dense) + self.bias
         return {head: softmax(logits[:, columns]) for head, columns in self.columns.items()}
 
-    def explain(self, text: str, head: str, code: str, top: int = 8) -> list[tuple[str, float]]:
-        """Words and their signed weight for this code against the mean of its head, largest first."""
-        row = self.vectorise([text])
+    def explain(self, row: sparse.csr_matrix, head: str, code: str, top: int = 8) -> list[tuple[str, float]]:
+        """Words and their signed weight for this code against the mean of its head, largest first.
+
+        Args:
+            row: one row of `vectorise`.
+        """
         columns = self.columns[head]
         dense = self._dense[row.indices, columns]
         contribution = row.data * (dense[:, self.taxonomy.codes(head).index(code)] - dense.mean(axis=1))
@@ -103,7 +110,7 @@ class TfidfModel:
         """The same model under a taxonomy whose codes were renamed; merged codes add up.
 
         A merge adds probabilities, not weights, so the merged codes stay separate columns here
-        and are summed by `predict_proba` of the returned model.
+        and are summed by `probabilities` of the returned model.
         """
         targets = {head: taxonomy.migrate(head, self.taxonomy.codes(head)) for head in self.taxonomy.heads}
         return _Migrated(**{k: getattr(self, k) for k in _FIELDS}, target=taxonomy, positions=targets)
@@ -159,18 +166,18 @@ class _Migrated(TfidfModel):
     target: Taxonomy = field(kw_only=True)
     positions: Mapping[str, list[int]] = field(kw_only=True)
 
-    def predict_proba(self, texts: Sequence[str]) -> dict[str, FloatArray]:
+    def probabilities(self, matrix: sparse.csr_matrix) -> dict[str, FloatArray]:
         merged = {}
-        for head, old in super().predict_proba(texts).items():
+        for head, old in super().probabilities(matrix).items():
             new = np.zeros((len(old), len(self.target.codes(head))), np.float32)
             for column, position in enumerate(self.positions[head]):
                 new[:, position] += old[:, column]
             merged[head] = new
         return merged
 
-    def explain(self, text: str, head: str, code: str, top: int = 8) -> list[tuple[str, float]]:
+    def explain(self, row: sparse.csr_matrix, head: str, code: str, top: int = 8) -> list[tuple[str, float]]:
         position = self.target.codes(head).index(code)
-        return super().explain(text, head, self.taxonomy.codes(head)[self.positions[head].index(position)], top)
+        return super().explain(row, head, self.taxonomy.codes(head)[self.positions[head].index(position)], top)
 
 
 def softmax(logits: FloatArray) -> FloatArray:
