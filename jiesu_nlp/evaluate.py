@@ -54,7 +54,8 @@ def evaluate(
         cells = cells_of(frame, columns.labels[head])
         known = [(i, cells[row]) for i, row in enumerate(usable) if cells[row] is not None]
         codes = model.taxonomy.codes(head)
-        target = np.array([codes.index(model.taxonomy.resolve(head, cell)) for _, cell in known], np.int64)
+        position = {cell: codes.index(model.taxonomy.resolve(head, cell)) for cell in {cell for _, cell in known}}
+        target = np.array([position[cell] for _, cell in known], np.int64)
         rows = [i for i, _ in known]
         if rows:
             report["heads"][head] = _head(probabilities[head][rows], target, codes, [ids[usable[i]] for i in rows])
