@@ -27,6 +27,7 @@ _PAST = re.compile(
     r"去年|前年|上次|上回|上个?月|上周|曾经?|之前|此前|以前|当时|那次|那年|昨天|前天|几年前|年前|月前|[困漏落到火生现]过|"
     r"\d{1,4}年|\d{1,2}月|已(?:经)?(?:修好|处理|解决|救出|扑灭)|后来|事后|终于"
 )
+_NAMED = re.compile(r"\{([a-z]+)\}")
 _FIRST_PERSON_HABIT = re.compile(r"我(?:们)?(?:每天|天天|每晚|每次|每周|经常|时常)?$")
 
 
@@ -82,5 +83,9 @@ def _counts(text: str, start: int, end: int, kind: str) -> bool:
 
 @cache
 def _patterns() -> tuple[tuple[str, re.Pattern[str], str], ...]:
+    """Patterns of ``cues.csv``; a name in braces stands for the alternatives of ``cue_words.csv``."""
+    words = {row["name"]: row["words"] for row in packaged_table("cue_words", "name", "words", "note")}
     rows = packaged_table("cues", "kind", "pattern", "basis", "note")
-    return tuple((row["kind"], re.compile(row["pattern"]), row["basis"]) for row in rows)
+    return tuple(
+        (row["kind"], re.compile(_NAMED.sub(lambda m: words[m[1]], row["pattern"])), row["basis"]) for row in rows
+    )
