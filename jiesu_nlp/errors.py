@@ -49,5 +49,9 @@ class TaxonomyMismatchError(ModelFormatError):
     """A model was trained under another taxonomy than the one given."""
 
 
+class HistoryError(JiesuError):
+    """A history cannot be opened, is of another format, or lacks a ticket."""
+
+
 class MissingExtraError(JiesuError, ImportError):
     """An optional dependency is not installed; the message gives the command."""

@@ -22,14 +22,21 @@ word wins over its parts, low enough that it does not swallow the first characte
 
 def segment(text: str, engine: Engine = "auto") -> list[str]:
     """Words of a text that `text.normalise` has folded; every number becomes ``"0"``."""
+    return [word for _, word in segment_at(text, engine)]
+
+
+def segment_at(text: str, engine: Engine = "auto") -> list[tuple[int, str]]:
+    """Like `segment`, each word with the position where it starts."""
     cut = _cutter(_available(engine))
-    words: list[str] = []
+    words: list[tuple[int, str]] = []
     for match in _RUN.finditer(text):
-        run = match.group()
+        run, start = match.group(), match.start()
         if run[0] > "\u33ff":
-            words.extend(cut(run))
+            for word in cut(run):
+                words.append((start, word))
+                start += len(word)
         else:
-            words.append("0" if run[0] <= "9" else run)
+            words.append((start, "0" if run[0] <= "9" else run))
     return words
 
 

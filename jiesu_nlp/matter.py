@@ -1,0 +1,134 @@
+"""What a ticket is about, as a sparse vector, and how alike two tickets' matters are.
+
+Three blocks share the vector: the words, weighed by how rare they are among complaints; the names of
+places; and the title. Each has unit length times the square root of its share, so that the dot
+product of two vectors is the weighed mean of three cosines. The vector of a text depends on nothing
+but the text and ``word_idf.csv``, so a stored one stays comparable.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jiesu_nlp.places import place_key, scan
+from jiesu_nlp.taxonomy import packaged_table
+from jiesu_nlp.text import lead
+
+SAME_MATTER = 0.24
+"""Similarity from which two tickets count as one matter: of 403 pairs that readers called the same
+among 16,020, found at a precision of about 0.8 (``benchmarks/same_matter.py``)."""
+
+_SHARES = {"word": 0.5, "place": 0.25, "title": 0.25}
+_MOST = {"word": 96, "place": 48, "title": 48}
+_KEY_WORDS = 8
+_KEY_PLACES = 4
+
+Features = NDArray[np.uint32]
+Weights = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Matter:
+    """A ticket's matter.
+
+    Attributes:
+        features: hashes, ascending, shape (n,). weights: float32, shape (n,); squares sum to at most 1.
+        keys: features to look it up by: its places, then its most telling words.
+        places: keys of the places it names, most often named first; districts and streets apart.
+        regions: districts and streets that it names.
+        names: what the features stand for, those of the title apart.
+    """
+
+    features: Features
+    weights: Weights
+    keys: tuple[int, ...]
+    places: tuple[str, ...]
+    regions: tuple[str, ...]
+    names: Mapping[int, str]
+
+    def similarity(self, features: Features, weights: Weights, lengths: Sequence[int]) -> NDArray[np.float32]:
+        """Similarity to each of several matters, 0..1, whose arrays stand one behind the other.
+
+        Args:
+            lengths: number of features of each, shape (m,).
+        """
+        if not len(self.features) or not len(lengths):
+            return np.zeros(len(lengths), np.float32)
+        position = np.minimum(np.searchsorted(self.features, features), len(self.features) - 1)
+        product = np.where(self.features[position] == features, self.weights[position] * weights, 0.0)
+        ends = np.concatenate([[0], np.cumsum(np.concatenate([[0.0], product]))[np.cumsum(lengths)]])
+        return np.diff(ends).astype(np.float32)
+
+
+def read_matter(text: str, place: str | None = None) -> Matter:
+    """The matter of a text; `place` is added to the places that it names."""
+    folded, words, found = scan(text)
+    places = Counter(p.key for p in found if p.kind != "region")
+    if place and (key := place_key(place)):
+        places[key] += 1
+    idf, rarest = _idf()
+    counts = Counter(word for _, word in words)
+    blocks = {
+        # A one-character word that the table does not know is noise of segmentation.
+        "word": {w: (1 + math.log(n)) * idf.get(w, rarest) for w, n in counts.items() if len(w) > 1 or w in idf},
+        "place": _log_counts(_grams(places) + places),
+        "title": _log_counts(_grams({lead(folded): 1})),
+    }
+    vector: dict[int, float] = {}
+    names: dict[int, str] = {}
+    telling: list[int] = []
+    for block, weights in blocks.items():
+        strongest = sorted(weights.items(), key=_by_weight)[: _MOST[block]]
+        scale = math.sqrt(_SHARES[block] / (sum(w * w for _, w in strongest) or 1.0))
+        hashed = [crc32(f"{block}:{name}".encode("utf-8", "surrogatepass")) for name, _ in strongest]
+        vector.update(zip(hashed, (weight * scale for _, weight in strongest), strict=True))
+        if block == "word":
+            telling = hashed[:_KEY_WORDS]
+        if block != "title":
+            names.update(zip(hashed, (name for name, _ in strongest), strict=True))
+    top_places = tuple(place for place, _ in places.most_common())
+    keys = [place_feature(p) for p in top_places[:_KEY_PLACES]] + telling
+    features = np.array(sorted(vector), np.uint32)
+    return Matter(
+        features,
+        np.array([vector[f] for f in features.tolist()], np.float32),
+        tuple(dict.fromkeys(keys)),
+        top_places,
+        tuple(dict.fromkeys(p.key for p in found if p.kind == "region")),
+        names,
+    )
+
+
+def place_feature(key: str) -> int:
+    """The feature by which tickets of a place are looked up."""
+    return crc32(f"at:{key}".encode("utf-8", "surrogatepass"))
+
+
+def _by_weight(item: tuple[str, float]) -> tuple[float, str]:
+    return -item[1], item[0]
+
+
+def _grams(texts: Mapping[str, int]) -> Counter[str]:
+    grams: Counter[str] = Counter()
+    for text, count in texts.items():
+        for n in (2, 3):
+            for i in range(len(text) - n + 1):
+                grams[text[i : i + n]] += count
+    return grams
+
+
+def _log_counts(counts: Mapping[str, int]) -> dict[str, float]:
+    return {gram: 1 + math.log(n) for gram, n in counts.items()}
+
+
+@cache
+def _idf() -> tuple[dict[str, float], float]:
+    """The table, and the weight of a word that it does not have."""
+    table = {row["word"]: float(row["idf"]) for row in packaged_table("word_idf", "word", "idf")}
+    return table, max(table.values()) + math.log(2)
