@@ -10,6 +10,7 @@ import numpy as np
 from jiesu_nlp.errors import InvalidTextError, TableError
 from jiesu_nlp.metrics import coverage_accuracy, summarise
 from jiesu_nlp.models.tfidf import FloatArray, TfidfModel
+from jiesu_nlp.recurrence import text_levels
 from jiesu_nlp.tables import cells_of, guess_columns, ids_of, read_table, texts_of
 from jiesu_nlp.text import check_text
 
@@ -48,7 +49,10 @@ def evaluate(
             skipped.append({"row": ids[row], "reason": str(error)})
     if not usable:
         raise TableError(f"{Path(table).name}: no row has a text that can be classified")
-    probabilities = model.predict_proba([texts[row] for row in usable])
+    kept = [texts[row] for row in usable]
+    probabilities = model.predict_proba(kept)
+    if parameters := model.meta.get("recurrence"):
+        probabilities["recurrence"] = text_levels(probabilities["recurrence"], kept, parameters)
     report: dict[str, Any] = {"rows": len(usable), "skipped": skipped, "heads": {}}
     for head in heads:
         cells = cells_of(frame, columns.labels[head])

@@ -106,16 +106,19 @@ class PastTicket:
 class History:
     """Past tickets. One writer and many readers may use it at once, from any thread or process."""
 
-    def __init__(self, where: str | Path) -> None:
+    def __init__(self, where: str | Path, *, create: bool = True) -> None:
         """Open a history, making it where there is none.
 
         Args:
             where: a file name, or a URL: ``postgresql+psycopg://user@host/db``, or ``sqlite://`` for
                 one in memory.
+            create: ``False`` to refuse a file that is not there.
 
         Raises:
             HistoryError: it cannot be opened, or is of another format.
         """
+        if not create and "://" not in str(where) and not Path(where).is_file():
+            raise HistoryError(f"there is no history at {where}; make one with: jiesu history add TABLE --db {where}")
         url = str(where) if "://" in str(where) else f"sqlite:///{Path(where).absolute()}"
         try:
             self._engine = sa.create_engine(url)
@@ -148,6 +151,12 @@ class History:
     def __len__(self) -> int:
         with self._engine.connect() as connection:
             return int(connection.execute(sa.select(sa.func.count()).select_from(_tickets)).scalar_one())
+
+    def last_time(self) -> datetime | None:
+        """When the newest ticket came in."""
+        with self._engine.connect() as connection:
+            last = connection.execute(sa.select(sa.func.max(_tickets.c.time))).scalar()
+        return None if last is None else _time(last)
 
     def append(self, tickets: Iterable[Ticket]) -> int:
         """Store tickets; one whose id is stored already is passed over. Returns how many were new.

@@ -105,6 +105,11 @@ def read_matter(text: str, place: str | None = None) -> Matter:
     )
 
 
+def is_common(word: str) -> bool:
+    """Whether a word is known from at least three different tickets, so that showing it gives none away."""
+    return word in _idf()[0]
+
+
 def place_feature(key: str) -> int:
     """The feature by which tickets of a place are looked up."""
     return crc32(f"at:{key}".encode("utf-8", "surrogatepass"))

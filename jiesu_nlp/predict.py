@@ -1,127 +1,57 @@
 """The answer: text in, `Classification` out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack, overload
 
 import numpy as np
 from scipy import sparse
 
+from jiesu_nlp.answer import Classification, Evidence, ModelInfo, Recurrence, Rejected, Scored, WordWeight
 from jiesu_nlp.cues import RECURRENCE_KINDS, Cue, find_cues
 from jiesu_nlp.errors import InvalidTextError, ModelFormatError
-from jiesu_nlp.handling import Handling, decide
+from jiesu_nlp.handling import decide
 from jiesu_nlp.models.tfidf import FloatArray, TfidfModel
+from jiesu_nlp.recurrence import Past, look_back, text_levels, with_past
 from jiesu_nlp.taxonomy import Label, Taxonomy
 from jiesu_nlp.text import check_text
 
+if TYPE_CHECKING:
+    from jiesu_nlp.history import History
+
+__all__ = ["Classification", "Classifier", "Rejected", "classify", "default_model_folder"]
+
 _GROUP_SURE = 0.9
+_PAST_BASIS = "条例第二十四条"
+_PAST_SHOWN = 5
 _WHISTLE = 0.25
 """Probability from which an assisting department makes a street's ticket one for several units; above
 the cut for naming it, because a whistle (吹哨) calls people in."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """A label with its calibrated probability."""
-
-    code: str
-    name: str
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class Recurrence:
-    """未诉先办: could the matter have been handled before this complaint?
+class Options(TypedDict, total=False):
+    """Optional arguments of `classify`.
 
     Attributes:
-        score: P(label ≥ 1), 0..1. score_known: P(label = 2), 0..1.
-        level: most probable label, 0, 1 or 2.
-        is_prior: no history was given, so the text alone speaks.
-        evidence: spans of the caller's text that say so.
+        top: how many ranked labels. history: past tickets to look the matter up in.
+        at: when the ticket came in, now by default; only tickets before it are looked at.
+        place: where, if a column says so. Of a list of texts, `at` and `place` may be lists too.
     """
 
-    score: float
-    score_known: float
-    level: int
-    is_prior: bool
-    evidence: tuple[Cue, ...]
+    top: int
+    history: "History | None"
+    at: datetime | Sequence[datetime | None] | None
+    place: str | Sequence[str | None] | None
 
 
-@dataclass(frozen=True, slots=True)
-class WordWeight:
-    """A word that spoke for (positive) or against (negative) the code chosen for a head."""
+class _Asked(NamedTuple):
+    """One text with what is known about it."""
 
-    head: str
-    word: str
-    weight: float
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """Which model answered."""
-
-    name: str
-    version: str
-    taxonomy_version: str
-
-
-@dataclass(frozen=True, slots=True)
-class Classification:
-    """What is known of one complaint.
-
-    Attributes:
-        categories, departments, intents: ranked, most probable first, `top` of them.
-        assisting: 协办, departments whose help is also needed; maybe none.
-        group: 七有 or 五性 with its own probability, where that is at least 0.9.
-        needs_review: a confidence is under the threshold that was set on held-out data.
-        review_reasons: why, in Chinese; empty when no review is needed.
-    """
-
-    category: Scored
-    categories: tuple[Scored, ...]
-    department: Scored
-    departments: tuple[Scored, ...]
-    assisting: tuple[Scored, ...]
-    intent: Scored
-    intents: tuple[Scored, ...]
-    group: Scored | None
-    handling: Handling
-    recurrence: Recurrence
-    needs_review: bool
-    review_reasons: tuple[str, ...]
-    explanation: tuple[WordWeight, ...]
-    model: ModelInfo
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form; ``docs/classification.schema.json`` describes it."""
-        plain: dict[str, Any] = _plain(asdict(self))
-        return plain
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """Stands in a batch's answer for a text that cannot be classified.
-
-    Attributes:
-        row: its position in the batch, from 0.
-        error: name of the error class. message: what to do; never quotes the text.
-    """
-
-    row: int
-    error: str
-    message: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form."""
-        return asdict(self)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
+    text: str
+    at: datetime | None
+    place: str | None
 
 
 class Classifier:
@@ -165,13 +95,15 @@ class Classifier:
         return self._model
 
     @overload
-    def classify(self, text: str, *, top: int = 3) -> Classification: ...
+    def classify(self, text: str, **options: Unpack[Options]) -> Classification: ...
     @overload
-    def classify(self, text: list[str] | tuple[str, ...], *, top: int = 3) -> list[Classification | Rejected]: ...
     def classify(
-        self, text: str | list[str] | tuple[str, ...], *, top: int = 3
+        self, text: list[str] | tuple[str, ...], **options: Unpack[Options]
+    ) -> list[Classification | Rejected]: ...
+    def classify(
+        self, text: str | list[str] | tuple[str, ...], **options: Unpack[Options]
     ) -> Classification | list[Classification | Rejected]:
-        """One text in, one answer out; a list in, a list out.
+        """One text in, one answer out; a list in, a list out. See `Options`.
 
         In a list, a text that cannot be classified leaves a `Rejected` in its place.
 
@@ -179,49 +111,63 @@ class Classifier:
             InvalidTextError: a single text that cannot be classified.
         """
         if isinstance(text, list | tuple):
-            return self.classify_batch(text, top=top)
-        checked = check_text(text)
-        return self._answers([checked], top)[0]
+            return self.classify_batch(text, **options)
+        asked = _asked([check_text(text)], options)
+        return self._answers(asked, options.get("top", 3), options.get("history"))[0]
 
     def classify_batch(
-        self, texts: Sequence[str], batch_size: int = 256, *, top: int = 3
+        self, texts: Sequence[str], batch_size: int = 256, **options: Unpack[Options]
     ) -> list[Classification | Rejected]:
         """Answers in the order of `texts`; they do not depend on `batch_size`."""
+        asked = _asked(texts, options)
         answers: list[Classification | Rejected] = []
-        for start in range(0, len(texts), batch_size):
-            good: list[tuple[int, str]] = []
+        for start in range(0, len(asked), batch_size):
+            good: list[int] = []
             bad: dict[int, Rejected] = {}
-            for row, text in enumerate(texts[start : start + batch_size], start):
+            rows = range(start, min(start + batch_size, len(asked)))
+            for row in rows:
                 try:
-                    good.append((row, check_text(text)))
+                    check_text(asked[row].text)
+                    good.append(row)
                 except InvalidTextError as error:
                     bad[row] = Rejected(row, type(error).__name__, str(error))
-            done = dict(zip([row for row, _ in good], self._answers([text for _, text in good], top), strict=True))
-            answers += [done.get(row) or bad[row] for row in range(start, start + len(good) + len(bad))]
+            batch = self._answers([asked[row] for row in good], options.get("top", 3), options.get("history"))
+            done = dict(zip(good, batch, strict=True))
+            answers += [done.get(row) or bad[row] for row in rows]
         return answers
 
-    def _answers(self, texts: Sequence[str], top: int) -> list[Classification]:
+    def _answers(self, asked: Sequence[_Asked], top: int, history: "History | None") -> list[Classification]:
         """Answers for checked texts; each is segmented and counted once, for labels and explanation alike."""
+        texts = [one.text for one in asked]
         matrix = self._model.vectorise(texts)
         probabilities = self._model.probabilities(matrix)
+        cues = [find_cues(text) for text in texts]
+        parameters = self._model.meta.get("recurrence")
+        probabilities["recurrence"] = text_levels(probabilities["recurrence"], texts, parameters, cues)
         return [
-            self._answer(text, matrix[i], {head: p[i] for head, p in probabilities.items()}, top)
-            for i, text in enumerate(texts)
+            self._answer(asked[i], matrix[i], {head: p[i] for head, p in probabilities.items()}, cues[i], top, history)
+            for i in range(len(asked))
         ]
 
-    def _answer(self, text: str, vector: sparse.csr_matrix, rows: Mapping[str, FloatArray], top: int) -> Classification:
+    def _answer(
+        self,
+        asked: _Asked,
+        vector: sparse.csr_matrix,
+        rows: Mapping[str, FloatArray],
+        cues: Sequence[Cue],
+        top: int,
+        history: "History | None",
+    ) -> Classification:
         ranked = {head: self._rank(head, p) for head, p in rows.items()}
         category, department, intent = (ranked[h][0] for h in ("category", "department", "intent"))
         assisting = tuple(d for d in ranked["department"][1:3] if d.probability >= self._assisting)
         several = any(d.probability >= _WHISTLE for d in assisting)
-        cues = find_cues(text)
         reasons = tuple(
             f"{title}把握不足:{ranked[head][0].probability:.2f} < {self._thresholds[head]:.2f}"
             for head, title in (("category", "类别"), ("department", "部门"))
             if ranked[head][0].probability < self._thresholds.get(head, 0.0)
         )
-        p = rows["recurrence"]
-        evidence = tuple(cue for cue in cues if cue.kind in RECURRENCE_KINDS)
+        past = _past(asked, history, category.code, department.code) if history is not None else None
         return Classification(
             category=category,
             categories=ranked["category"][:top],
@@ -232,7 +178,7 @@ class Classifier:
             intents=ranked["intent"][:top],
             group=self._group(rows["category"]),
             handling=decide(intent.code, department.code, several, {cue.kind for cue in cues}),
-            recurrence=Recurrence(float(p[1] + p[2]), float(p[2]), int(p.argmax()), True, evidence),
+            recurrence=_recurrence(rows["recurrence"], cues, past),
             needs_review=bool(reasons),
             review_reasons=reasons,
             explanation=tuple(
@@ -256,6 +202,49 @@ class Classifier:
         return Scored(name, name, probability) if probability >= _GROUP_SURE else None
 
 
+def _asked(texts: Sequence[str], options: Options) -> list[_Asked]:
+    """Texts with their time and place; one value serves all texts, a list has one for each."""
+    columns: list[Sequence[Any]] = []
+    for value in (options.get("at"), options.get("place")):
+        one_for_all = value is None or isinstance(value, str | datetime)
+        columns.append([value] * len(texts) if one_for_all else list(value))  # type: ignore[arg-type]
+        if len(columns[-1]) != len(texts):
+            raise ValueError(f"{len(texts)} texts, but {len(columns[-1])} values of at= or place=; give one for each")
+    return [_Asked(*row) for row in zip(texts, *columns, strict=True)]
+
+
+def _past(asked: _Asked, history: "History", category: str, department: str) -> Past:
+    from jiesu_nlp.matter import read_matter  # only a caller with a history needs it
+
+    matter = read_matter(asked.text, asked.place)
+    return look_back(history, matter, asked.at or datetime.now(UTC), category, department)
+
+
+def _recurrence(levels: FloatArray, cues: Sequence[Cue], past: Past | None) -> Recurrence:
+    evidence = [Evidence(c.kind, c.basis, c.start, c.end, c.text) for c in cues if c.kind in RECURRENCE_KINDS]
+    if past is None:
+        return Recurrence(float(levels[1] + levels[2]), float(levels[2]), int(levels.argmax()), True, tuple(evidence))
+    p = with_past(levels, past)
+    evidence += [
+        Evidence("past", _PAST_BASIS, ticket=t.id, time=t.time.isoformat(), similarity=t.similarity)
+        for t in past.tickets[:_PAST_SHOWN]
+    ]
+    return Recurrence(
+        float(p[1] + p[2]),
+        float(p[2]),
+        int(p.argmax()),
+        False,
+        tuple(evidence),
+        count=len(past.tickets),
+        last_seen=max(t.time for t in past.tickets).isoformat() if past.tickets else None,
+        month_count=past.month_count,
+        year_count=past.year_count,
+        came_back=past.came_back,
+        class_rate=past.class_rate,
+        again=past.again,
+    )
+
+
 def default_model_folder() -> Path:
     """The packaged default model."""
     return Path(__file__).parent / "default_model"
@@ -267,11 +256,11 @@ def _default() -> Classifier:
 
 
 @overload
-def classify(text: str, *, top: int = 3) -> Classification: ...
+def classify(text: str, **options: Unpack[Options]) -> Classification: ...
 @overload
-def classify(text: list[str] | tuple[str, ...], *, top: int = 3) -> list[Classification | Rejected]: ...
+def classify(text: list[str] | tuple[str, ...], **options: Unpack[Options]) -> list[Classification | Rejected]: ...
 def classify(
-    text: str | list[str] | tuple[str, ...], *, top: int = 3
+    text: str | list[str] | tuple[str, ...], **options: Unpack[Options]
 ) -> Classification | list[Classification | Rejected]:
     """Classify with the packaged default model; see `Classifier.classify`.
 
@@ -279,4 +268,4 @@ def classify(
     >>> classify("小区自来水管老化渗水,居民用水困难,反映多次没人管").department.code
     'water'
     """
-    return _default().classify(text, top=top)
+    return _default().classify(text, **options)

@@ -1,7 +1,9 @@
 """Reading tables of tickets: csv, xlsx, jsonl and parquet, with the headers real hotline tables have."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,9 @@ _HEADERS: dict[str, tuple[str, ...]] = {
     "second": ("second", "次选类别"),
     "co": ("co", "协办单位"),
     "time": ("time", "受理时间", "来电时间", "诉求时间", "留言时间"),
-    "place": ("place", "被反映街乡镇", "被反映区", "街道"),
+    "place": ("place", "地点", "小区", "地址", "被反映街乡镇", "被反映区", "街道"),
+    "outcome": ("outcome", "办理结果", "是否解决", "解决情况"),
+    "answered": ("answered", "办结时间", "回复时间", "答复时间", "reply_time"),
 }
 
 
@@ -33,6 +37,10 @@ class Columns:
     id: str | None
     text: tuple[str, ...]
     labels: dict[str, str]
+    time: str | None = None
+    place: str | None = None
+    outcome: str | None = None
+    answered: str | None = None
 
 
 def read_table(path: str | Path) -> "pl.DataFrame":
@@ -100,7 +108,26 @@ def guess_columns(
     if not named:
         heads = ("category", "department", "intent", "recurrence", "second", "co")
         named = {head: found for head in heads if (found := guessed[head]) and found not in texts}
-    return Columns(id_column or guessed["id"], texts, named)
+    others = {role: guessed[role] for role in ("time", "place", "outcome", "answered")}
+    return Columns(id_column or guessed["id"], texts, named, **others)
+
+
+_TIME = re.compile(r"(\d{4})\D(\d{1,2})\D(\d{1,2})日?(?:\D+(\d{1,2}):(\d{2})(?::(\d{2}))?)?")
+
+
+def parse_time(value: object) -> datetime:
+    """A time as tables write it: 2019-02-28 11:25:05, 2019/2/28, 2019年2月28日 11:25; read as UTC.
+
+    Raises:
+        TableError: it is none of these.
+    """
+    match = _TIME.match(str(value).strip())
+    try:
+        if match:
+            return datetime(*(int(part or 0) for part in match.groups()), tzinfo=UTC)  # type: ignore[arg-type]
+    except ValueError:  # month 13
+        pass
+    raise TableError(f"{str(value)[:30]!r} is not a time; write it as 2026-01-31 08:30")
 
 
 def texts_of(frame: "pl.DataFrame", columns: Columns) -> list[str]:

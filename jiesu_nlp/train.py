@@ -18,6 +18,7 @@ from jiesu_nlp.metrics import abstain_threshold, assist_threshold, summarise
 from jiesu_nlp.models.fit_tfidf import FitConfig, describe, fit
 from jiesu_nlp.models.tfidf import FloatArray, TfidfModel
 from jiesu_nlp.neardup import near_duplicate_groups
+from jiesu_nlp.recurrence import LEVELS, fit_text
 from jiesu_nlp.tables import cells_of, guess_columns, ids_of, read_table, texts_of
 from jiesu_nlp.taxonomy import Taxonomy
 from jiesu_nlp.text import check_text
@@ -104,6 +105,10 @@ def train(
     progress(f"fitting on {len(examples.texts)} texts in {len(set(groups.tolist()))} groups")
     weights = np.array(examples.weight, np.float32)
     model, out_of_fold = fit(examples.texts, targets, scheme, groups, weights, config=config, jobs=jobs)
+    recurrence = None
+    if scheme.heads.get("recurrence") and scheme.codes("recurrence") == LEVELS:
+        p, target = out_of_fold["recurrence"], targets["recurrence"]
+        recurrence, out_of_fold["recurrence"] = fit_text(p, examples.texts, target, weights, groups)
     metrics, thresholds = _measure(out_of_fold, targets, weights >= 1)
     if "co" in examples.labels and "department" in scheme.heads:
         assisting, _ = _target(examples, scheme, "department", column="co")
@@ -117,6 +122,7 @@ def train(
         "metrics": metrics,
         "metrics_by_source": by_source,
         "thresholds": thresholds,
+        "recurrence": recurrence,
         "target_accuracy": TARGET_ACCURACY,
         "fit": describe(config),
         "data": {"rows": len(examples.texts), "groups": len(set(groups.tolist())), "sources": Counter(examples.source)}

@@ -1,0 +1,45 @@
+"""What every command shares: the app, the consoles, options, and how errors end."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from jiesu_nlp.errors import JiesuError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="读市民诉求,给出类别、部门、派单方式与未诉先办。")
+out = Console()
+err = Console(stderr=True)
+JOBS = os.cpu_count() or 1
+
+ModelOption = Annotated[Path | None, typer.Option("--model", help="模型文件夹;不给则用自带模型")]
+JsonOption = Annotated[bool, typer.Option("--json", help="输出 JSON,供程序使用")]
+TextOption = Annotated[list[str] | None, typer.Option("--text", help="正文列名,可多次;按顺序相连")]
+LabelOption = Annotated[list[str] | None, typer.Option("--label", help="标签列:head=列名 或 列名,可多次")]
+
+
+@contextmanager
+def errors() -> Iterator[None]:
+    """A library error becomes one line and exit code 2; Ctrl-C becomes 130."""
+    try:
+        yield
+    except JiesuError as error:
+        err.print(f"错误:{error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        err.print("已中断")
+        raise typer.Exit(130) from None
+
+
+def figures(heads: Any) -> None:
+    """Print the figures of each head as a table."""
+    names = ("macro_f1", "top1", "top3", "ece", "accuracy_at_70", "rows")
+    table = Table("head", *names)
+    for head, values in heads.items():
+        table.add_row(head, *(f"{values[n]:.4f}" if n != "rows" else f"{values[n]:.0f}" for n in names))
+    out.print(table)
