@@ -3,15 +3,15 @@
     python benchmarks/fit_recurrence.py            # fit, print held-out figures, write the table
     python benchmarks/fit_recurrence.py --rivers later_tickets.jsonl   # AUROC on tickets that follow
 
-`again` (another ticket about the place within 30 days) is fitted on the river tickets; the weights
+`again` (another ticket about the place within 30 days) is fitted on river tickets and on the places of
+one city's messages; the weights
 of history and class on the annotated complaints, their text scores out-of-fold. Each ticket sees only
 what came in, and was answered, before its own time.
 """
 
 import argparse
 import csv
-import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +24,7 @@ from jiesu_nlp.history import History, Ticket
 from jiesu_nlp.matter import read_matter
 from jiesu_nlp.models.fit_tfidf import fit
 from jiesu_nlp.neardup import near_duplicate_groups
-from jiesu_nlp.recurrence import (
-    DECAYS,
-    HORIZON_DAYS,
-    PAST_FEATURES,
-    again_features,
-    fit_text,
-    look_back,
-    past_features,
-)
+from jiesu_nlp.recurrence import HORIZON_DAYS, PAST_FEATURES, activity, fit_text, look_back, past_features
 from jiesu_nlp.tables import parse_time
 from jiesu_nlp.text import join_fields
 from jiesu_nlp.train import _check, _scheme
@@ -41,53 +33,62 @@ TABLE = ROOT / "data" / "labels" / "recurrence_weights.csv"
 NO_PLACE = "无"
 
 
-def river_rows(paths: list[Path]) -> list[tuple[datetime, str]]:
+Visit = tuple[datetime, str]
+"""When a ticket about a place came in, and the place."""
+
+
+def river_visits(paths: list[Path]) -> list[Visit]:
     tickets = [(parse_time(row["time"]), row["place"]) for path in paths for row in rows(path)]
     return sorted((time, place) for time, place in tickets if place != NO_PLACE)
 
 
-def rivers(tickets: list[tuple[datetime, str]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Features (n, 4), again (n,), plain count of past tickets (n,), days since 1970 (n,)."""
+def city_visits() -> list[Visit]:
+    """The place that each message of one city's stream names most often."""
+    found = []
+    for row in rows(DATA / "messages.jsonl"):
+        if row["source"] == "attachment3":
+            places = read_matter(join_fields(row["title"], row["body"])).places
+            found += [(parse_time(row["time"]), place) for place in places[:1]]
+    return sorted(found)
+
+
+def observe(visits: list[Visit]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Activity (n,), again (n,), plain count of past tickets (n,), days since 1970 (n,)."""
     history = History("sqlite://")
-    history.append(Ticket(str(i), place, time, place) for i, (time, place) in enumerate(tickets))
-    day = np.array([time.timestamp() / 86400 for time, _ in tickets])
-    features, again, counts = [], [], []
-    for i, (time, place) in enumerate(tickets):
+    history.append(Ticket(str(i), place, time, place) for i, (time, place) in enumerate(visits))
+    day = np.array([time.timestamp() / 86400 for time, _ in visits])
+    active, again, counts = [], [], []
+    for i, (time, place) in enumerate(visits):
         ages = day[i] - history.place_times(place, time) / 86400
-        features.append(again_features(ages))
+        active.append(activity(ages))
         counts.append(len(ages))
-        later = [d for d, (_, p) in zip(day[i + 1 :], tickets[i + 1 :], strict=True) if p == place]
-        again.append(any(d <= day[i] + HORIZON_DAYS for d in later))
-    return np.array(features), np.array(again), np.array(counts), day
+        later = zip(day[i + 1 :], visits[i + 1 :], strict=True)
+        again.append(any(p == place and d <= day[i] + HORIZON_DAYS for d, (_, p) in later))
+    return np.array(active), np.array(again), np.array(counts), day
 
 
-def fit_again(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
-    """Intercept and weights in the features' own units, regularised in their standard ones."""
-    mean, deviation = x.mean(axis=0), x.std(axis=0)
-    model = LogisticRegression(C=0.1).fit((x - mean) / deviation, y)
-    weights = model.coef_[0] / deviation
-    return float(model.intercept_[0] - weights @ mean), weights
-
-
-def report_rivers(later: Path | None) -> tuple[float, np.ndarray]:
+def report_again(later: Path | None) -> tuple[float, float]:
+    """Print how well activity foretells, year by year; return intercept and weight."""
     known = DATA / "river_tickets.jsonl"
-    x, y, count, day = rivers(river_rows([known, *([later] if later else [])]))
-    complete = day <= day.max() - HORIZON_DAYS
-    first_new = datetime(2019, 1, 1, tzinfo=UTC).timestamp() / 86400
-    starts = [datetime(year, 1, 1, tzinfo=UTC).timestamp() / 86400 for year in (2016, 2017, 2018)] + [first_new]
-    for year, start in zip((2016, 2017, 2018, 2019), starts, strict=True):
-        end = np.inf if year == 2019 else start + 365
-        test, train = complete & (day >= start) & (day < end), day < start - HORIZON_DAYS
-        if test.sum() < 20 or y[test].all():
-            continue
-        intercept, weights = fit_again(x[train], y[train])
-        score, p = roc_auc_score(y[test], x[test] @ weights), 1 / (1 + np.exp(-intercept - x[test] @ weights))
-        print(
-            f"rivers from {year}: {test.sum()} tickets, again {y[test].mean():.2f} (predicted {p.mean():.2f}); "
-            f"AUROC {score:.4f}, plain count {roc_auc_score(y[test], count[test]):.4f}"
-        )
-    train = complete & (day < first_new) if later else complete
-    return fit_again(x[train], y[train])
+    parts = {"rivers": observe(river_visits([known, *([later] if later else [])])), "city": observe(city_visits())}
+    x, y = [], []
+    for name, (active, again, count, day) in parts.items():
+        complete = day <= day.max() - HORIZON_DAYS
+        for year in range(2015, 2022):
+            start = datetime(year, 1, 1, tzinfo=UTC).timestamp() / 86400
+            rows_ = complete & (day >= start) & (day < start + 365)
+            if rows_.sum() >= 50:
+                ours, plain = (roc_auc_score(again[rows_], score[rows_]) for score in (active, count))
+                print(
+                    f"{name} {year}: {rows_.sum()} tickets, again {again[rows_].mean():.2f}; "
+                    f"AUROC {ours:.4f}, plain count {plain:.4f}"
+                )
+        x.append(active[complete])
+        y.append(again[complete])
+    model = LogisticRegression().fit(np.concatenate(x)[:, None], np.concatenate(y))
+    for name, active, again in zip(parts, x, y, strict=True):
+        print(f"{name}: predicted {model.predict_proba(active[:, None])[:, 1].mean():.3f}, seen {again.mean():.3f}")
+    return float(model.intercept_[0]), float(model.coef_[0, 0])
 
 
 def stream() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -99,14 +100,20 @@ def stream() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     weight = np.array(examples.weight, np.float32)
     _, out_of_fold = fit(examples.texts, targets, scheme, groups, weight, jobs=2)
     _, levels = fit_text(out_of_fold["recurrence"], examples.texts, targets["recurrence"], weight, groups)
-    at = {key: i for i, (key, source) in enumerate(zip(examples.ids, examples.source, strict=True)) if source == "complaints"}
+    at = {
+        key: i
+        for i, (key, source) in enumerate(zip(examples.ids, examples.source, strict=True))
+        if source == "complaints"
+    }
     codes = {head: scheme.codes(head) for head in ("category", "department")}
     history = History("sqlite://")
     tickets = []
     for row in rows(DATA / "messages.jsonl"):
         i = at.get(row["id"])
         labels = {h: codes[h][targets[h][i]] if i is not None and targets[h][i] >= 0 else None for h in codes}
-        tickets.append(Ticket(row["id"], join_fields(row["title"], row["body"]), parse_time(row["time"]), None, **labels))
+        tickets.append(
+            Ticket(row["id"], join_fields(row["title"], row["body"]), parse_time(row["time"]), None, **labels)
+        )
     history.append(tickets)
     for row in rows(DATA / "replies.jsonl"):
         if row["id"] in {t.id for t in tickets} and row.get("reply_time"):
@@ -138,8 +145,8 @@ def report_history() -> np.ndarray:
     for name, rows_ in (("first two thirds", slice(0, cut)), ("last third", slice(cut, None))):
         for level in (1, 2):
             truth = target[rows_] >= level
-            text, both = levels[rows_, level:].sum(axis=1), p[rows_, level:].sum(axis=1)
-            print(f"  {name}, label >= {level}: AUROC text {roc_auc_score(truth, text):.4f}, with history {roc_auc_score(truth, both):.4f}")
+            text, both = (roc_auc_score(truth, q[rows_, level:].sum(axis=1)) for q in (levels, p))
+            print(f"  {name}, label >= {level}: AUROC text {text:.4f}, with history {both:.4f}")
     print("  weights on the first two thirds", dict(zip(PAST_FEATURES, weights.round(3), strict=True)))
     return fit_history(levels, past, target)
 
@@ -148,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rivers", type=Path, help="later river tickets, to measure on; writes nothing")
     arguments = parser.parse_args()
-    intercept, again = report_rivers(arguments.rivers)
+    intercept, weight = report_again(arguments.rivers)
     if arguments.rivers:
         return
     history = report_history()
@@ -157,7 +164,7 @@ def main() -> None:
         writer.writerow(["part", "feature", "weight"])
         writer.writerows(["history", name, f"{w:.4f}"] for name, w in zip(PAST_FEATURES, history, strict=True))
         writer.writerow(["again", "intercept", f"{intercept:.4f}"])
-        writer.writerows(["again", f"log_count_{d}", f"{w:.4f}"] for d, w in zip(DECAYS, again, strict=True))
+        writer.writerow(["again", "activity", f"{weight:.4f}"])
     print(TABLE.read_text(encoding="utf-8"))
 
 

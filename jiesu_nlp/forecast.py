@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from jiesu_nlp.errors import HistoryError
 from jiesu_nlp.history import History
@@ -102,8 +101,9 @@ def _read(history: History, at: datetime | None) -> _Counts:
     index = {pair: i for i, pair in enumerate(pairs)}
     first = min(month for *_, month in rows)
     last = _month(int(at.timestamp())) - 1 if at else max(month for *_, month in rows)
+    counts = np.zeros((len(pairs), last - first + 1))
     where = [index[place, category] for place, category, _ in rows], [month - first for *_, month in rows]
-    counts = sparse.coo_matrix((np.ones(len(rows)), where), shape=(len(pairs), last - first + 1)).toarray()
+    np.add.at(counts, where, 1)
     return _Counts(pairs, counts, first)
 
 

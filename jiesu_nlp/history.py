@@ -8,9 +8,7 @@ of them exactly, so that its cost is bounded whatever the size of the history.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,89 +16,19 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
+from jiesu_nlp import history_tables as tables
 from jiesu_nlp.errors import HistoryError
+from jiesu_nlp.history_tables import FORMAT, PastTicket, Ticket, to_seconds, to_time
 from jiesu_nlp.matter import SAME_MATTER, Matter, place_feature, read_matter
 from jiesu_nlp.places import place_key
 
-FORMAT = "1"
+__all__ = ["History", "PastTicket", "Ticket"]
+
 _BATCH = 1000
-_NEWEST = 400
-"""Postings read for each key of a query."""
 _COMPARED = 150
 """Candidates whose matter is compared exactly."""
 _PLACE_TIMES = 2000
 _WHY = 5
-
-_metadata = sa.MetaData()
-_meta = sa.Table("meta", _metadata, sa.Column("key", sa.Text, primary_key=True), sa.Column("value", sa.Text))
-_tickets = sa.Table(
-    "tickets",
-    _metadata,
-    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("id", sa.Text, nullable=False, unique=True),
-    sa.Column("time", sa.BigInteger, nullable=False, index=True),
-    sa.Column("place", sa.Text),
-    sa.Column("category", sa.Text),
-    sa.Column("department", sa.Text),
-    sa.Column("features", sa.LargeBinary, nullable=False),
-    sa.Column("weights", sa.LargeBinary, nullable=False),
-    sa.Column("text", sa.Text, nullable=False),
-)
-_postings = sa.Table(
-    "postings",
-    _metadata,
-    sa.Column("feature", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("time", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
-    sqlite_with_rowid=False,
-)
-_outcomes = sa.Table(
-    "outcomes",
-    _metadata,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("answered", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("outcome", sa.Text, nullable=False),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """A ticket as it is stored.
-
-    Attributes:
-        time: when it came in; without a zone it is read as UTC.
-        place: the place that the table names; places are found in the text too.
-        outcome, answered: how it was closed, and when; both or neither.
-    """
-
-    id: str
-    text: str
-    time: datetime
-    place: str | None = None
-    category: str | None = None
-    department: str | None = None
-    outcome: str | None = None
-    answered: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PastTicket:
-    """A past ticket on the same matter.
-
-    Attributes:
-        outcome, answered: the last answer that was known at the time of the query.
-        similarity: 0..1. shared: places and words that both name, most telling first.
-    """
-
-    id: str
-    time: datetime
-    place: str | None
-    category: str | None
-    department: str | None
-    outcome: str | None
-    answered: datetime | None
-    similarity: float
-    shared: tuple[str, ...]
 
 
 class History:
@@ -123,20 +51,28 @@ class History:
         try:
             self._engine = sa.create_engine(url)
             if self._engine.dialect.name == "sqlite":
-                sa.event.listen(self._engine, "connect", _set_up_sqlite)
-            with self._engine.begin() as connection:
-                _metadata.create_all(connection)
-                found = connection.execute(sa.select(_meta.c.value).where(_meta.c.key == "format")).scalar()
-                if found is None:
-                    connection.execute(sa.insert(_meta).values(key="format", value=FORMAT))
+                sa.event.listen(self._engine, "connect", tables.set_up_sqlite)
+            try:
+                found = self._create()
+            except (sa.exc.ProgrammingError, sa.exc.IntegrityError):  # another process made the tables just now
+                found = self._create()
         except (sa.exc.SQLAlchemyError, ImportError) as error:
             raise HistoryError(
                 f"the history cannot be opened ({type(error).__name__}); name a file that can be written, or "
                 "postgresql+psycopg://… after pip install 'jiesu_nlp[postgres]'"
             ) from None
-        if found not in (None, FORMAT):
+        if found != FORMAT:
             raise HistoryError(f"the history has format {found}, this version reads {FORMAT}; append the tickets anew")
         self._rates: dict[tuple[str | None, str | None, int], float] = {}
+
+    def _create(self) -> str:
+        """Make the tables where there are none; the format they have."""
+        format_row = sa.select(tables.meta.c.value).where(tables.meta.c.key == "format")
+        with self._engine.begin() as connection:
+            tables.metadata.create_all(connection)
+            if (found := connection.execute(format_row).scalar()) is None:
+                connection.execute(sa.insert(tables.meta).values(key="format", value=FORMAT))
+        return found or FORMAT
 
     def __enter__(self) -> "History":
         return self
@@ -150,46 +86,55 @@ class History:
 
     def __len__(self) -> int:
         with self._engine.connect() as connection:
-            return int(connection.execute(sa.select(sa.func.count()).select_from(_tickets)).scalar_one())
+            return int(connection.execute(sa.select(sa.func.count()).select_from(tables.tickets)).scalar_one())
 
     def last_time(self) -> datetime | None:
         """When the newest ticket came in."""
         with self._engine.connect() as connection:
-            last = connection.execute(sa.select(sa.func.max(_tickets.c.time))).scalar()
-        return None if last is None else _time(last)
+            last = connection.execute(sa.select(sa.func.max(tables.tickets.c.time))).scalar()
+        return None if last is None else to_time(last)
 
-    def append(self, tickets: Iterable[Ticket]) -> int:
+    def append(self, tickets: Iterable[Ticket], *, jobs: int = 1) -> int:
         """Store tickets; one whose id is stored already is passed over. Returns how many were new.
 
         Each thousand is one transaction: when the process dies, what was committed is complete and
         the rest may simply be appended again.
+
+        Args:
+            jobs: processes that read texts while this one writes; worth it from some ten thousand.
         """
         rest = iter(tickets)
-        return sum(self._append(batch) for batch in iter(lambda: list(islice(rest, _BATCH)), []))
+        batches = iter(lambda: list(islice(rest, _BATCH)), [])
+        if jobs == 1:
+            return sum(map(self._store, map(tables.read_tickets, batches)))
+        from joblib import Parallel, delayed
 
-    def _append(self, batch: Sequence[Ticket]) -> int:
-        matters = [(t, read_matter(t.text, t.place)) for t in batch]
+        read = Parallel(jobs, return_as="generator", pre_dispatch="2*n_jobs")(
+            delayed(tables.read_tickets)(b) for b in batches
+        )
+        return sum(map(self._store, read))
+
+    def _store(self, read: Sequence[tables.Read]) -> int:
         with self._engine.begin() as connection:
             # Writing first takes the lock, on either database, so that writers queue here.
-            connection.execute(sa.update(_meta).where(_meta.c.key == "format").values(value=FORMAT))
-            known = set(connection.execute(sa.select(_tickets.c.id).where(_tickets.c.id.in_([t.id for t in batch]))).scalars())
-            new = {t.id: (t, m) for t, m in reversed(matters) if t.id not in known}
+            connection.execute(sa.update(tables.meta).where(tables.meta.c.key == "format").values(value=FORMAT))
+            stored = sa.select(tables.tickets.c.id).where(tables.tickets.c.id.in_([one.id for one in read]))
+            known = set(connection.execute(stored).scalars())
+            new = {one.id: one for one in reversed(read) if one.id not in known}
             if not new:
                 return 0
-            last = connection.execute(sa.select(sa.func.coalesce(sa.func.max(_tickets.c.seq), 0))).scalar_one()
+            last = connection.execute(sa.select(sa.func.coalesce(sa.func.max(tables.tickets.c.seq), 0))).scalar_one()
             rows, postings, outcomes = [], [], []
-            for seq, (ticket, matter) in enumerate(reversed(new.values()), last + 1):
-                time = _seconds(ticket.time)
-                rows.append(_row(seq, time, ticket, matter))
-                postings += [{"feature": key, "time": time, "seq": seq} for key in matter.keys]
-                if ticket.outcome and ticket.answered:
-                    outcomes.append({"id": ticket.id, "answered": _seconds(ticket.answered), "outcome": ticket.outcome})
-            connection.execute(sa.insert(_tickets), rows)
+            for seq, one in enumerate(reversed(new.values()), last + 1):
+                rows.append({"seq": seq} | one.row)
+                postings += [{"feature": key, "time": one.row["time"], "seq": seq} for key in one.keys]
+                outcomes += one.outcome
+            connection.execute(sa.insert(tables.tickets), rows)
             postings.sort(key=lambda row: (row["feature"], row["time"]))
             if postings:
-                connection.execute(sa.insert(_postings), postings)
+                connection.execute(sa.insert(tables.postings), postings)
             if outcomes:
-                connection.execute(sa.insert(_outcomes), outcomes)
+                connection.execute(sa.insert(tables.outcomes), outcomes)
         return len(new)
 
     def answer(self, ticket_id: str, outcome: str, answered: datetime) -> None:
@@ -198,14 +143,14 @@ class History:
         Raises:
             HistoryError: no such ticket.
         """
-        values = {"id": ticket_id, "answered": _seconds(answered), "outcome": outcome}
+        values = {"id": ticket_id, "answered": to_seconds(answered), "outcome": outcome}
         with self._engine.begin() as connection:
-            connection.execute(sa.update(_meta).where(_meta.c.key == "format").values(value=FORMAT))
-            if not connection.execute(sa.select(_tickets.c.seq).where(_tickets.c.id == ticket_id)).first():
+            connection.execute(sa.update(tables.meta).where(tables.meta.c.key == "format").values(value=FORMAT))
+            if not connection.execute(sa.select(tables.tickets.c.seq).where(tables.tickets.c.id == ticket_id)).first():
                 raise HistoryError(f"the history has no ticket {ticket_id!r}; append it first")
-            same = (_outcomes.c.id == ticket_id) & (_outcomes.c.answered == values["answered"])
-            if not connection.execute(sa.select(_outcomes.c.id).where(same)).first():
-                connection.execute(sa.insert(_outcomes).values(values))
+            same = (tables.outcomes.c.id == ticket_id) & (tables.outcomes.c.answered == values["answered"])
+            if not connection.execute(sa.select(tables.outcomes.c.id).where(same)).first():
+                connection.execute(sa.insert(tables.outcomes).values(values))
 
     def similar(
         self,
@@ -226,47 +171,43 @@ class History:
             at_least: least similarity, 0..1.
         """
         matter = text if isinstance(text, Matter) else read_matter(text, place)
-        end = _seconds(before) if before else 2**62
+        end = to_seconds(before) if before else 2**62
         start = end - int(window.total_seconds()) if window and before else -(2**62)
         if not matter.keys:
             return []
-        weight = {key: 3.0 if i < min(len(matter.places), 4) else 1.0 for i, key in enumerate(matter.keys)}
+        weight = {key: 3 if i < min(len(matter.places), 4) else 1 for i, key in enumerate(matter.keys)}
         score: Counter[int] = Counter()
         with self._engine.connect() as connection:
             bound = {"start": start, "end": end} | {f"k{i}": key for i, key in enumerate(matter.keys)}
-            for seq, i in connection.execute(_candidates(len(matter.keys)), bound):
+            for seq, i in connection.execute(tables.candidates(len(matter.keys)), bound):
                 score[seq] += weight[matter.keys[i]]
             best = [seq for seq, _ in sorted(score.items(), key=lambda item: (-item[1], -item[0]))[:_COMPARED]]
-            columns = [c for c in _tickets.c if c.name != "text"]
-            rows = connection.execute(sa.select(*columns).where(_tickets.c.seq.in_(best))).all()
+            columns = [c for c in tables.tickets.c if c.name != "text"]
+            rows = connection.execute(sa.select(*columns).where(tables.tickets.c.seq.in_(best))).all()
             similarity = _compare(matter, rows)
             order = [i for i in np.argsort(-similarity, kind="stable") if similarity[i] >= at_least][:top]
             answers = self._answers(connection, [rows[i].id for i in order], end)
-        return [
-            PastTicket(
-                rows[i].id,
-                _time(rows[i].time),
-                rows[i].place,
-                rows[i].category,
-                rows[i].department,
-                *answers.get(rows[i].id, (None, None)),
-                round(float(similarity[i]), 4),
-                _shared(matter, np.frombuffer(rows[i].features, np.uint32)),
-            )
-            for i in order
-        ]
+        found = []
+        for i in order:
+            row = rows[i]
+            shared = _shared(matter, np.frombuffer(row.features, np.uint32))
+            known = (row.id, to_time(row.time), row.place, row.category, row.department)
+            outcome, answered = answers.get(row.id, (None, None))
+            found.append(PastTicket(*known, outcome, answered, round(float(similarity[i]), 4), shared))
+        return found
 
     @staticmethod
     def _answers(connection: sa.Connection, ids: Sequence[str], end: int) -> dict[str, tuple[str, datetime]]:
         """The last answer of each ticket that was given before `end`."""
-        chosen = sa.select(_outcomes).where(_outcomes.c.id.in_(ids), _outcomes.c.answered < end)
-        rows = connection.execute(chosen.order_by(_outcomes.c.answered))
-        return {row.id: (row.outcome, _time(row.answered)) for row in rows}
+        chosen = sa.select(tables.outcomes).where(tables.outcomes.c.id.in_(ids), tables.outcomes.c.answered < end)
+        rows = connection.execute(chosen.order_by(tables.outcomes.c.answered))
+        return {row.id: (row.outcome, to_time(row.answered)) for row in rows}
 
     def place_times(self, place: str, before: datetime) -> np.ndarray[Any, np.dtype[np.int64]]:
         """When tickets at a place came in before a time: seconds since 1970, newest first, at most 2,000."""
-        where = (_postings.c.feature == place_feature(place_key(place))) & (_postings.c.time < _seconds(before))
-        chosen = sa.select(_postings.c.time).where(where).order_by(_postings.c.time.desc()).limit(_PLACE_TIMES)
+        at = tables.postings.c
+        where = (at.feature == place_feature(place_key(place))) & (at.time < to_seconds(before))
+        chosen = sa.select(at.time).where(where).order_by(at.time.desc()).limit(_PLACE_TIMES)
         with self._engine.connect() as connection:
             return np.array(connection.execute(chosen).scalars().all(), np.int64)
 
@@ -277,12 +218,12 @@ class History:
         months before the month of `before`; drawn towards 0.5 by two tickets, so 0.5 with no history.
         """
         month = before.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        key = (category, department, _seconds(month))
+        key = (category, department, to_seconds(month))
         if key not in self._rates:
-            where = [_tickets.c.time < key[2], _tickets.c.time >= key[2] - 365 * 86400, _tickets.c.place.is_not(None)]
-            where += [_tickets.c.category == category] * bool(category)
-            where += [_tickets.c.department == department] * bool(department)
-            count, places = sa.func.count(), sa.func.count(sa.distinct(_tickets.c.place))
+            row = tables.tickets.c
+            where = [row.time < key[2], row.time >= key[2] - 365 * 86400, row.place.is_not(None)]
+            where += [row.category == category] * bool(category) + [row.department == department] * bool(department)
+            count, places = sa.func.count(), sa.func.count(sa.distinct(row.place))
             with self._engine.connect() as connection:
                 n, different = connection.execute(sa.select(count, places).where(*where)).one()
             self._rates[key] = (n - different + 1) / (n + 2)
@@ -294,25 +235,12 @@ class History:
         Args:
             since, until: time bounds, the first included, the second not.
         """
-        where = [_tickets.c.time >= _seconds(since)] if since else []
-        where += [_tickets.c.time < _seconds(until)] if until else []
+        row = tables.tickets.c
+        where = [row.time >= to_seconds(since)] if since else []
+        where += [row.time < to_seconds(until)] if until else []
+        chosen = sa.select(tables.tickets).where(*where).order_by(row.time, row.seq)
         with self._engine.connect().execution_options(yield_per=_BATCH) as connection:
-            yield from connection.execute(sa.select(_tickets).where(*where).order_by(_tickets.c.time, _tickets.c.seq))
-
-
-def _row(seq: int, time: int, ticket: Ticket, matter: Matter) -> dict[str, Any]:
-    place = place_key(ticket.place) if ticket.place else next(iter(matter.places), None)
-    return {
-        "seq": seq,
-        "id": ticket.id,
-        "time": time,
-        "place": place,
-        "category": ticket.category,
-        "department": ticket.department,
-        "features": matter.features.tobytes(),
-        "weights": matter.weights.astype(np.float16).tobytes(),
-        "text": ticket.text.replace("\0", " ").encode("utf-8", "replace").decode(),
-    }
+            yield from connection.execute(chosen)
 
 
 def _compare(matter: Matter, rows: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -332,26 +260,3 @@ def _shared(matter: Matter, features: np.ndarray[Any, np.dtype[np.uint32]]) -> t
         if len(name) > 1 and not any(name in other or other in name for other in chosen):
             chosen.append(name)
     return tuple(chosen[:_WHY])
-
-
-@cache
-def _candidates(keys: int) -> sa.TextClause:
-    """Newest postings of each key: rows of seq and the key's number."""
-    one = (
-        "SELECT seq, {i} AS key FROM (SELECT seq FROM postings WHERE feature = :k{i} "
-        "AND time < :end AND time >= :start ORDER BY time DESC LIMIT {n}) AS s{i}"
-    )
-    return sa.text(" UNION ALL ".join(one.format(i=i, n=_NEWEST) for i in range(keys)))
-
-
-def _set_up_sqlite(connection: Any, _: object) -> None:
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "cache_size=-65536"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _seconds(time: datetime) -> int:
-    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
-
-
-def _time(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

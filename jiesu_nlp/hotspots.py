@@ -116,9 +116,7 @@ def _average_linkage(part: sparse.csr_matrix, joined: float) -> list[IntArray]:
     return [chosen for k in np.unique(label) if len(chosen := np.flatnonzero(label == k)) > 1]
 
 
-def _read(
-    history: History, since: datetime | None, until: datetime | None
-) -> tuple[list[_Row], sparse.csr_matrix]:
+def _read(history: History, since: datetime | None, until: datetime | None) -> tuple[list[_Row], sparse.csr_matrix]:
     rows: list[_Row] = []
     features, weights, lengths = [], [], []
     for row in history.tickets(since, until):
@@ -127,7 +125,7 @@ def _read(
         weights.append(np.frombuffer(row.weights, np.float16))
         lengths.append(len(features[-1]))
     if not rows:
-        return [], sparse.csr_matrix((0, 0), dtype=np.float32)
+        return [], sparse.csr_matrix(np.zeros((0, 0), np.float32))
     known, column = np.unique(np.concatenate(features), return_inverse=True)
     data = np.concatenate(weights).astype(np.float32)
     return rows, sparse.csr_matrix((data, column, np.cumsum([0, *lengths])), shape=(len(rows), len(known)))
@@ -160,7 +158,11 @@ def _title(texts: Sequence[str], place: str | None) -> str:
         matter = read_matter(text)
         for feature, weight in zip(matter.features.tolist(), matter.weights.tolist(), strict=True):
             name = matter.names.get(feature, "")
-            if len(name) > 1 and is_common(name) and not any(name in known or known in name for known in (*matter.places, *where)):
+            if (
+                len(name) > 1
+                and is_common(name)
+                and not any(name in known or known in name for known in (*matter.places, *where))
+            ):
                 total[name] += weight
                 held[name] += 1
     words = [word for word, _ in total.most_common() if held[word] > len(texts) / 3][:_TITLE_WORDS]

@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,8 @@ from jiesu_nlp.cues import RECURRENCE_KINDS, Cue, find_cues
 from jiesu_nlp.taxonomy import packaged_table
 
 if TYPE_CHECKING:  # a history is optional, and its database library is slow to import
-    from jiesu_nlp.history import History, PastTicket
+    from jiesu_nlp.history import History
+    from jiesu_nlp.history_tables import PastTicket
     from jiesu_nlp.matter import Matter
 
 FloatArray = NDArray[np.float32]
@@ -31,7 +32,8 @@ LEVELS = ("0", "1", "2")
 WINDOW = timedelta(days=365)
 HORIZON_DAYS = 30
 DECAYS = (10, 45, 180, 1500)
-"""Mean lives in days over which past tickets of a place are counted for `again`."""
+"""Mean lives in days over which past tickets of a place are counted. A weight for each was no better on
+later years than one for their sum (``benchmarks/fit_recurrence.py``)."""
 
 _FLOOR = 1e-6
 _PLACES = 3
@@ -82,7 +84,10 @@ def fit_text(
 
 
 def text_levels(
-    p: FloatArray, texts: Sequence[str], parameters: Mapping[str, Any] | None, cues: Sequence[Sequence[Cue]] | None = None
+    p: FloatArray,
+    texts: Sequence[str],
+    parameters: Mapping[str, Any] | None,
+    cues: Sequence[Sequence[Cue]] | None = None,
 ) -> FloatArray:
     """Probabilities of the levels after the cues were heard, shape (n, 3).
 
@@ -143,22 +148,18 @@ def past_features(past: Past) -> NDArray[np.float64]:
 
 def again(history: "History", place: str, at: datetime) -> float:
     """Probability of another ticket about a place within 30 days after `at`, from its own past."""
-    days = (at.timestamp() - history.place_times(place, at)) / 86400
     weights = _weights("again")
-    logit = weights["intercept"] + sum(
-        weights[f"log_count_{mean_life}"] * feature
-        for mean_life, feature in zip(DECAYS, again_features(days), strict=True)
-    )
-    return 1 / (1 + math.exp(-logit))
+    ages = ((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - history.place_times(place, at)) / 86400
+    return 1 / (1 + math.exp(-weights["intercept"] - weights["activity"] * activity(ages)))
 
 
-def again_features(days: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log of the counts of past tickets, each worth exp(-age / mean life), shape (4,).
+def activity(ages: NDArray[np.float64]) -> float:
+    """How active a place is: the sum of the logs of its decayed counts, lately and over all.
 
     Args:
-        days: ages of the past tickets of a place.
+        ages: of its past tickets, in days. Each counts exp(-age / mean life), for each of `DECAYS`.
     """
-    return np.array([math.log(np.exp(-days / mean_life).sum() + 0.1) for mean_life in DECAYS])
+    return sum(math.log(np.exp(-ages / mean_life).sum() + 0.1) for mean_life in DECAYS)
 
 
 @cache

@@ -122,5 +122,3 @@ def _show_all(ids: list[str], answers: list[Any]) -> None:
             review = "是" if answer.needs_review else ""
             table.add_row(key, *top, answer.handling.name, f"{answer.recurrence.score:.2f}", review)
     out.print(table)
-
-

@@ -13,7 +13,8 @@ from rich.table import Table
 from jiesu_nlp.cli.common import JsonOption, ModelOption, TextOption, app, err, errors, out
 
 if TYPE_CHECKING:
-    from jiesu_nlp.history import History, Ticket
+    from jiesu_nlp.history import History
+    from jiesu_nlp.history_tables import Ticket
 
 history_app = typer.Typer(no_args_is_help=True, help="历史库:往期工单,只增不改。")
 app.add_typer(history_app, name="history")
@@ -53,7 +54,8 @@ def add(
     if as_json:
         typer.echo(json.dumps(counts))
     else:
-        out.print(f"新增 {counts['new']} 件,已有 {counts['known']} 件,不能用 {counts['rejected']} 行;库中共 {counts['total']} 件")
+        added = f"新增 {counts['new']} 件,已有 {counts['known']} 件,不能用 {counts['rejected']} 行"
+        out.print(f"{added};库中共 {counts['total']} 件")
     if counts["rejected"]:
         raise typer.Exit(1)
 
@@ -101,13 +103,20 @@ def _tickets(frame: Any, chosen: Any, start: int, classifier: Any) -> "Iterator[
         row = {role: values[i] for role, values in cells.items()}
         try:
             check_text(texts[i])
-            labels = {head: known.resolve(head, row[head]) if row[head] else None for head in ("category", "department")}
+            labels = {
+                head: known.resolve(head, row[head]) if row[head] else None for head in ("category", "department")
+            }
             if answer is not None and not isinstance(answer, Rejected):
                 labels = {head: code or getattr(answer, head).code for head, code in labels.items()}
             answered = parse_time(row["answered"]) if row["answered"] else None
             yield Ticket(
-                ids[i], texts[i], parse_time(row["time"]), row["place"], **labels,
-                outcome=row["outcome"] or ("answered" if answered else None), answered=answered,
+                ids[i],
+                texts[i],
+                parse_time(row["time"]),
+                row["place"],
+                **labels,
+                outcome=row["outcome"] or ("answered" if answered else None),
+                answered=answered,
             )
         except JiesuError as error:
             err.print(f"{ids[i]}:{error}", style="yellow", markup=False, highlight=False)
@@ -185,7 +194,11 @@ def forecast(
     if save:
         result.table.write_csv(save)
     if as_json:
-        rows = {"month": result.month, "table": result.table.head(top).to_dicts(), "backtest": result.backtest.to_dicts()}
+        rows = {
+            "month": result.month,
+            "table": result.table.head(top).to_dicts(),
+            "backtest": result.backtest.to_dicts(),
+        }
         typer.echo(json.dumps(rows, ensure_ascii=False))
         return
     table = Table("地点", "类别", "概率", "上月", "去年同月", title=f"{result.month} 预测")

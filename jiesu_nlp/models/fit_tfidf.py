@@ -186,9 +186,7 @@ def _machine(
         is_label = (y == label).astype(np.int64)
         ratio = _log_count_ratio(x, is_label, weights)
         plain = LinearSVC(C=c, random_state=config.seed).fit(x, is_label, sample_weight=weights)
-        bayes = LinearSVC(C=c, random_state=config.seed).fit(
-            x @ sparse.diags(ratio), is_label, sample_weight=weights
-        )
+        bayes = LinearSVC(C=c, random_state=config.seed).fit(x @ sparse.diags(ratio), is_label, sample_weight=weights)
         w[:, label] = (plain.coef_[0] + bayes.coef_[0] * ratio) / 2
         b[label] = (plain.intercept_[0] + bayes.intercept_[0]) / 2
     if len(classes) == 2:
