@@ -124,8 +124,8 @@ def parse_time(value: object) -> datetime:
     match = _TIME.match(str(value).strip())
     try:
         if match:
-            year, month, day, *clock = (int(part or 0) for part in match.groups())
-            return datetime(year, month, day, *clock, tzinfo=UTC)  # type: ignore[arg-type]
+            year, month, day, hour, minute, second = (int(part or 0) for part in match.groups())
+            return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:  # month 13
         pass
     raise TableError(f"{str(value)[:30]!r} is not a time; write it as 2026-01-31 08:30")
