@@ -18,6 +18,8 @@ from jiesu_nlp.text import normalise
 _CODE = re.compile(r"[a-z][0-9]*[市区县]")
 """Districts that a publisher replaced by codes."""
 _LATIN = "\u33ff"
+_AFTER_ROAD = tuple("灯面边况")
+_NAMED_BY_ROAD = ("school", "hospital", "transit", "park")
 _LONGEST = 12
 _MOST_WORDS = 6
 _SHORTEST = 3
@@ -76,7 +78,14 @@ def scan(text: str) -> Scan:
             first, start = first - 1, before
         name = folded[start:end]
         key = ending.sub("", name)
-        if len(name) >= _SHORTEST and len(key) > 1 and not {name, key} & generic and not name.endswith("政府"):
+        last = found[-1] if found else None
+        if name == word and last and last.end == start and last.kind == "road" and _kind(word) in _NAMED_BY_ROAD:
+            found[-1] = Place(last.start, end, text[last.start : end], _kind(word) or "", folded[last.start : end])
+            left = i + 1
+            continue
+        generic_name = name in generic or key in generic or name.endswith("政府")
+        part_of_word = word[-1] == "路" and folded[end : end + 1] in _AFTER_ROAD  # 路灯, cut as 路 and 灯
+        if len(name) >= _SHORTEST and len(key) > 1 and not generic_name and not part_of_word:
             found.append(Place(start, end, text[start:end], _kind(word) or "", key))
             left = i + 1
     return Scan(folded, words, sorted(found, key=lambda place: place.start))

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Classification", "Classifier", "Rejected", "classify", "default_model_folder"]
 
 _GROUP_SURE = 0.9
+_NO_EVIDENCE = 0.05
+"""P(level 2) below which phrases that look like evidence are not shown: readers mark few of them."""
 _PAST_BASIS = "条例第二十四条"
 _PAST_SHOWN = 5
 _WHISTLE = 0.25
@@ -221,7 +223,8 @@ def _past(asked: _Asked, history: "History", category: str, department: str) -> 
 
 
 def _recurrence(levels: FloatArray, cues: Sequence[Cue], past: Past | None) -> Recurrence:
-    evidence = [Evidence(c.kind, c.basis, c.start, c.end, c.text) for c in cues if c.kind in RECURRENCE_KINDS]
+    shown = [c for c in cues if c.kind in RECURRENCE_KINDS and levels[2] >= _NO_EVIDENCE]
+    evidence = [Evidence(c.kind, c.basis, c.start, c.end, c.text) for c in shown]
     if past is None:
         return Recurrence(float(levels[1] + levels[2]), float(levels[2]), int(levels.argmax()), True, tuple(evidence))
     p = with_past(levels, past)
