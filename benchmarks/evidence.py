@@ -1,6 +1,6 @@
 """How well the evidence that is found agrees with what readers marked (data/readings/spans.csv).
 
-    python benchmarks/evidence.py [readings.csv] [--texts labelled.jsonl]
+python benchmarks/evidence.py [readings.csv] [--texts labelled.jsonl]
 """
 
 import argparse

@@ -43,7 +43,9 @@ def _rows(rng: random.Random) -> list[tuple[datetime, str, str, datetime | None]
                 when = start + timedelta(minutes=rng.randrange(28 * 24 * 60))
                 closed = when + timedelta(days=rng.randint(2, 12)) if rng.random() < answered else None
                 rows.append((when, rng.choice(texts).format(p=place), "已解决" if closed else "", closed))
-    samples = [json.loads(line) for p in sorted((HERE / "samples").glob("*.jsonl")) for line in p.open(encoding="utf-8")]
+    samples = [
+        json.loads(line) for p in sorted((HERE / "samples").glob("*.jsonl")) for line in p.open(encoding="utf-8")
+    ]
     for sample in rng.sample([s for s in samples if len(s["body"]) < 200], BACKGROUND):
         when = FIRST + timedelta(minutes=rng.randrange(MONTHS * 30 * 24 * 60))
         rows.append((when, sample["body"], "已解决", when + timedelta(days=rng.randint(2, 12))))
@@ -56,7 +58,9 @@ def main() -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["工单编号", "受理时间", "主要内容", "办理结果", "办结时间"])
         for i, (when, text, outcome, closed) in enumerate(_rows(random.Random(7)), 1):
-            writer.writerow([f"D{i:05}", f"{when:%Y-%m-%d %H:%M}", text, outcome, f"{closed:%Y-%m-%d %H:%M}" if closed else ""])
+            writer.writerow(
+                [f"D{i:05}", f"{when:%Y-%m-%d %H:%M}", text, outcome, f"{closed:%Y-%m-%d %H:%M}" if closed else ""]
+            )
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@
 # 所用的 `data/demo_history.csv` 是编写的工单,地名是虚构的。换成自己的表,只改下一格的文件名。
 
 # %%
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from jiesu_nlp.hotspots import hotspots
 from jiesu_nlp.tables import cells_of, guess_columns, ids_of, parse_time, read_table, texts_of
 
 plt.rcParams["font.sans-serif"] = ["Noto Sans CJK SC", "WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei", "SimHei"]
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # the first font that is there serves
 plt.rcParams["axes.unicode_minus"] = False
 plt.rcParams["figure.dpi"] = 80
 pl.Config.set_tbl_rows(12).set_fmt_str_lengths(40).set_tbl_width_chars(140)
@@ -79,7 +81,9 @@ print(f"{len(history)} 件,最后一件 {history.last_time():%Y-%m-%d}")
 # %%
 now = datetime(2025, 12, 15, tzinfo=UTC)
 for past in history.similar(text, before=now, top=5):
-    print(f"{past.time:%Y-%m-%d} {past.id} 相似 {past.similarity:.2f} {past.outcome or '未答复':<6} 共同:{'、'.join(past.shared)}")
+    print(
+        f"{past.time:%Y-%m-%d} {past.id} 相似 {past.similarity:.2f} {past.outcome or '未答复':<6} 共同:{'、'.join(past.shared)}"
+    )
 
 known = classifier.classify(text, history=history, at=now).recurrence
 print(

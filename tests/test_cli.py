@@ -54,6 +54,43 @@ def test_train_evaluate_info(tmp_path):
     assert json.loads(_run("info", "--model", model, "--json").stdout)["taxonomy"]["name"] == "beijing-qiyou-wuxing"
 
 
+def test_history_hotspots_forecast(tmp_path):
+    db, table = str(tmp_path / "h.db"), str(ROOT / "data" / "demo_history.csv")
+    added = _run("history", "add", table, "--db", db, "--json")
+    assert json.loads(added.stdout) == {"new": 987, "known": 0, "rejected": 0, "total": 987}
+    assert json.loads(_run("history", "add", table, "--db", db, "--no-classify", "--json").stdout)["known"] == 987
+    question = ("classify", "福星路半夜渣土车轰隆隆过", "--db", db, "--at", "2025-12-15")
+    answer = json.loads(_run(*question, "--json").stdout)["recurrence"]
+    assert answer["count"] > 10 and answer["came_back"] and not answer["is_prior"]
+    assert "月次" in _run(*question).output
+    hot = json.loads(_run("hotspots", db, "--days", "365", "--top", "3", "--json").stdout)
+    assert [row["rank"] for row in hot] == [1, 2, 3] and "福星路" in hot[0]["title"]
+    saved = tmp_path / "f.csv"
+    ahead = json.loads(_run("forecast", db, "--json", "--out", str(saved)).stdout)
+    assert ahead["month"] == "2026-01" and len(ahead["backtest"]) == 6 and saved.exists()
+    assert "回测" in _run("forecast", db).output and "热度" in _run("hotspots", db).output
+
+
+def test_history_names_bad_rows_and_keeps_the_others(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text(
+        "工单编号,受理时间,主要内容\n1,2026-01-01 08:00,福星路路灯坏了\n2,不详,停水\n3,2026/1/2,\n", encoding="utf-8"
+    )
+    result = _run("history", "add", str(table), "--db", str(tmp_path / "h.db"), "--json")
+    assert result.exit_code == 1 and json.loads(result.stdout)["rejected"] == 2
+    assert "2:" in result.stderr and "3:" in result.stderr and "停水" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["hotspots", "no.db"], ["forecast", "no.db"], ["classify", "停水", "--db", "no.db"]]
+)
+def test_an_absent_history_is_not_made(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = _run(*command)
+    assert result.exit_code == 2 and "history add" in result.output and not list(tmp_path.iterdir())
+
+
 def test_import_is_light_and_pulls_no_torch():
-    code = "import sys, jiesu_nlp; print(sorted({'torch','sklearn','jieba','polars','numpy'} & set(sys.modules)))"
+    heavy = "{'torch','sklearn','jieba','polars','numpy','sqlalchemy'}"
+    code = f"import sys, jiesu_nlp; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout.strip() == "[]"
