@@ -6,10 +6,9 @@ similar tickets reads the newest postings of each, ranks by how much they share,
 of them exactly, so that its cost is bounded whatever the size of the history.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import sqlalchemy as sa
 from jiesu_nlp import history_tables as tables
 from jiesu_nlp.errors import HistoryError
 from jiesu_nlp.history_tables import FORMAT, PastTicket, Ticket, to_seconds, to_time
-from jiesu_nlp.matter import SAME_MATTER, Matter, place_feature, read_matter
+from jiesu_nlp.matter import KEY_PLACES, SAME_MATTER, Matter, place_feature, read_matter
 from jiesu_nlp.places import place_key
 
 __all__ = ["History", "PastTicket", "Ticket"]
@@ -109,10 +108,12 @@ class History:
             return sum(map(self._store, map(tables.read_tickets, batches)))
         from joblib import Parallel, delayed
 
-        read = Parallel(jobs, return_as="generator", pre_dispatch="2*n_jobs")(
-            delayed(tables.read_tickets)(b) for b in batches
-        )
-        return sum(map(self._store, read))
+        stored = 0
+        with Parallel(jobs, return_as="generator") as pool:
+            # A few batches at a time: joblib would read on without end while the writer lags behind.
+            for some in iter(lambda: list(islice(batches, 4 * jobs)), []):
+                stored += sum(map(self._store, pool(delayed(tables.read_tickets)(batch) for batch in some)))
+        return stored
 
     def _store(self, read: Sequence[tables.Read]) -> int:
         with self._engine.begin() as connection:
@@ -172,27 +173,28 @@ class History:
         """
         matter = text if isinstance(text, Matter) else read_matter(text, place)
         end = to_seconds(before) if before else 2**62
-        start = end - int(window.total_seconds()) if window and before else -(2**62)
+        now = to_seconds(before or datetime.now(UTC))
+        start = now - int(window.total_seconds()) if window else -(2**62)
         if not matter.keys:
             return []
-        weight = {key: 3 if i < min(len(matter.places), 4) else 1 for i, key in enumerate(matter.keys)}
-        score: Counter[int] = Counter()
+        row = tables.tickets.c
+        columns = [row.id, row.time, row.place, row.category, row.department, row.features, row.weights]
         with self._engine.connect() as connection:
             bound = {"start": start, "end": end} | {f"k{i}": key for i, key in enumerate(matter.keys)}
-            for seq, i in connection.execute(tables.candidates(len(matter.keys)), bound):
-                score[seq] += weight[matter.keys[i]]
-            best = [seq for seq, _ in sorted(score.items(), key=lambda item: (-item[1], -item[0]))[:_COMPARED]]
-            columns = [c for c in tables.tickets.c if c.name != "text"]
-            rows = connection.execute(sa.select(*columns).where(tables.tickets.c.seq.in_(best))).all()
+            postings = connection.execute(tables.candidates(len(matter.keys)), bound).all()
+            # Ties go to the newest ticket, on either database.
+            chosen = sa.select(*columns).where(row.seq.in_(_most_shared(postings, matter))).order_by(row.seq.desc())
+            rows = connection.execute(chosen).all()
             similarity = _compare(matter, rows)
-            order = [i for i in np.argsort(-similarity, kind="stable") if similarity[i] >= at_least][:top]
+            order = [i for i in np.argsort(-similarity, kind="stable").tolist() if similarity[i] >= at_least][:top]
             answers = self._answers(connection, [rows[i].id for i in order], end)
+        telling = _telling(matter)
         found = []
         for i in order:
-            row = rows[i]
-            shared = _shared(matter, np.frombuffer(row.features, np.uint32))
-            known = (row.id, to_time(row.time), row.place, row.category, row.department)
-            outcome, answered = answers.get(row.id, (None, None))
+            ticket = rows[i]
+            known = (ticket.id, to_time(ticket.time), ticket.place, ticket.category, ticket.department)
+            outcome, answered = answers.get(ticket.id, (None, None))
+            shared = _shared(telling, frozenset(np.frombuffer(ticket.features, np.uint32).tolist()))
             found.append(PastTicket(*known, outcome, answered, round(float(similarity[i]), 4), shared))
         return found
 
@@ -249,14 +251,32 @@ def _compare(matter: Matter, rows: Sequence[Any]) -> np.ndarray[Any, np.dtype[np
     return matter.similarity(features, weights, [len(row.features) // 4 for row in rows])
 
 
-def _shared(matter: Matter, features: np.ndarray[Any, np.dtype[np.uint32]]) -> tuple[str, ...]:
-    """Places and words that both name, places first, heaviest first, none inside another."""
-    both = np.isin(matter.features, features)
+def _most_shared(postings: Sequence[Any], matter: Matter) -> list[int]:
+    """Numbers of the tickets that share most with a matter; a place counts as much as three words."""
+    if not postings:
+        return []
+    seq, key = np.fromiter(chain.from_iterable(postings), np.int64).reshape(-1, 2).T
+    weight = np.where(np.arange(len(matter.keys)) < min(len(matter.places), KEY_PLACES), 3.0, 1.0)
+    tickets, of = np.unique(seq, return_inverse=True)
+    score = np.bincount(of, weights=weight[key])
+    best: list[int] = tickets[np.lexsort((-tickets, -score))[:_COMPARED]].tolist()
+    return best
+
+
+def _telling(matter: Matter) -> list[tuple[int, str]]:
+    """Features with a name to show: places first, then words, heaviest first."""
     places = set(matter.places)
-    pairs = zip(matter.weights[both].tolist(), matter.features[both].tolist(), strict=True)
+    weight = dict(zip(matter.features.tolist(), matter.weights.tolist(), strict=True))
+    shown = [(feature, name) for feature, name in matter.names.items() if len(name) > 1]
+    return sorted(shown, key=lambda pair: (pair[1] not in places, -weight[pair[0]]))
+
+
+def _shared(telling: Sequence[tuple[int, str]], features: frozenset[int]) -> tuple[str, ...]:
+    """Places and words that both name, none inside another."""
     chosen: list[str] = []
-    for _, feature in sorted(pairs, key=lambda pair: (matter.names.get(pair[1]) not in places, -pair[0])):
-        name = matter.names.get(feature, "")
-        if len(name) > 1 and not any(name in other or other in name for other in chosen):
+    for feature, name in telling:
+        if feature in features and not any(name in other or other in name for other in chosen):
             chosen.append(name)
-    return tuple(chosen[:_WHY])
+            if len(chosen) == _WHY:
+                break
+    return tuple(chosen)

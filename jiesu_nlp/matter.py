@@ -27,7 +27,7 @@ among 16,020, found at a precision of about 0.8 (``benchmarks/same_matter.py``).
 _SHARES = {"word": 0.5, "place": 0.25, "title": 0.25}
 _MOST = {"word": 96, "place": 48, "title": 48}
 _KEY_WORDS = 8
-_KEY_PLACES = 4
+KEY_PLACES = 4
 
 Features = NDArray[np.uint32]
 Weights = NDArray[np.float32]
@@ -93,7 +93,7 @@ def read_matter(text: str, place: str | None = None) -> Matter:
         if block != "title":
             names.update(zip(hashed, (name for name, _ in strongest), strict=True))
     top_places = tuple(place for place, _ in places.most_common())
-    keys = [place_feature(p) for p in top_places[:_KEY_PLACES]] + telling
+    keys = [place_feature(p) for p in top_places[:KEY_PLACES]] + telling
     features = np.array(sorted(vector), np.uint32)
     return Matter(
         features,
