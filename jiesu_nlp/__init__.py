@@ -8,14 +8,15 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jiesu_nlp.history import History, Ticket
     from jiesu_nlp.predict import Classification, Classifier, Rejected, classify
     from jiesu_nlp.taxonomy import Taxonomy
 
 __version__ = "0.1.0"
-__all__ = ["Classification", "Classifier", "Rejected", "Taxonomy", "classify"]
+__all__ = ["Classification", "Classifier", "History", "Rejected", "Taxonomy", "Ticket", "classify"]
 
 _HOME = {name: "predict" for name in ("Classification", "Classifier", "Rejected", "classify")}
-_HOME["Taxonomy"] = "taxonomy"
+_HOME |= {"Taxonomy": "taxonomy", "History": "history", "Ticket": "history"}
 
 
 def __getattr__(name: str) -> Any:

@@ -69,7 +69,7 @@ class Matter:
 def read_matter(text: str, place: str | None = None) -> Matter:
     """The matter of a text; `place` is added to the places that it names."""
     folded, words, found = scan(text)
-    places = Counter(p.key for p in found if p.kind != "region")
+    places = Counter(p.key for p in found if p.kind not in ("region", "number"))
     if place and (key := place_key(place)):
         places[key] += 1
     idf, rarest = _idf()

@@ -1,4 +1,4 @@
-"""Finding places in a text: 小区, 路口, 学校, 河道, 地铁站 …, and districts and streets by name.
+"""Finding places in a text: 小区, 路口, 学校, 河道, 地铁站, 楼号 …, and districts and streets by name.
 
 A place is a run of words that ends in a word for a kind of place (``place_words.csv``). It is grown
 to the left until a word that cannot be part of a name, so that names that no dictionary knows are
@@ -17,6 +17,8 @@ from jiesu_nlp.text import normalise
 
 _CODE = re.compile(r"[a-z][0-9]*[市区县]")
 """Districts that a publisher replaced by codes."""
+_NUMBER = re.compile(r"(?:[0-9]{1,3}|[一二三四五六七八九十]{1,3})(?:号楼|号院|栋|幢|座|单元)")
+"""Building numbers; they tell buildings of one place apart, so they are no place by themselves."""
 _LATIN = "\u33ff"
 _AFTER_ROAD = tuple("灯面边况")
 _NAMED_BY_ROAD = ("school", "hospital", "transit", "park")
@@ -30,7 +32,8 @@ class Place:
     """A place named in a text: ``text[start:end]``.
 
     Attributes:
-        kind: estate, building, school, hospital, road, transit, water, area, park, body or region.
+        kind: estate, building, school, hospital, road, transit, water, area, park, body, region or number
+            (of a building).
         key: its name without the generic ending (小区, 社区 …), for comparison.
     """
 
@@ -61,6 +64,7 @@ def scan(text: str) -> Scan:
     words = segment_at(_CODE.sub(lambda code: " " * len(code.group()), folded) if codes else folded)
     _, boundary, generic, regions, ending = _words()
     found = [Place(*m.span(), text[m.start() : m.end()], "region", m.group()) for m in codes]
+    found += [Place(*m.span(), text[m.start() : m.end()], "number", m.group()) for m in _NUMBER.finditer(folded)]
     left = 0  # the first word that a name may begin with
     for i in [i for i, (_, word) in enumerate(words) if word in regions or _kind(word) is not None]:
         start, word = words[i]
@@ -78,8 +82,13 @@ def scan(text: str) -> Scan:
             first, start = first - 1, before
         name = folded[start:end]
         key = ending.sub("", name)
-        last = found[-1] if found else None
-        if name == word and last and last.end == start and last.kind == "road" and _kind(word) in _NAMED_BY_ROAD:
+        if (
+            name == word
+            and found
+            and (last := found[-1]).end == start
+            and last.kind == "road"
+            and _kind(word) in _NAMED_BY_ROAD
+        ):
             found[-1] = Place(last.start, end, text[last.start : end], _kind(word) or "", folded[last.start : end])
             left = i + 1
             continue
