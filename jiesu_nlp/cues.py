@@ -51,12 +51,13 @@ def find_cues(text: str) -> list[Cue]:
     """All cues of a text, by position; spans of one kind do not overlap."""
     folded = normalise(text).replace("，", ",")
     found: list[Cue] = []
+    taken: dict[str, bytearray] = {}
     for kind, pattern, basis in _patterns():
+        covered = taken.setdefault(kind, bytearray(len(folded)))
         for match in pattern.finditer(folded):
             start, end = match.span()
-            if end == start or any(c.kind == kind and c.start < end and start < c.end for c in found):
-                continue
-            if _counts(folded, start, end, kind):
+            if end > start and 1 not in covered[start:end] and _counts(folded, start, end, kind):
+                covered[start:end] = b"\1" * (end - start)
                 found.append(Cue(start, end, text[start:end], kind, basis))
     return sorted(found, key=lambda cue: (cue.start, cue.end))
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from jiesu_nlp.errors import HistoryError
 from jiesu_nlp.history import History
+from jiesu_nlp.text import as_utc
 
 if TYPE_CHECKING:
     import polars as pl
@@ -100,7 +101,7 @@ def _read(history: History, at: datetime | None) -> _Counts:
     pairs = sorted({(place, category) for place, category, _ in rows})
     index = {pair: i for i, pair in enumerate(pairs)}
     first = min(month for *_, month in rows)
-    last = _month(int(at.timestamp())) - 1 if at else max(month for *_, month in rows)
+    last = _month(int(as_utc(at).timestamp())) - 1 if at else max(month for *_, month in rows)
     counts = np.zeros((len(pairs), last - first + 1))
     where = [index[place, category] for place, category, _ in rows], [month - first for *_, month in rows]
     np.add.at(counts, where, 1)
@@ -202,4 +203,4 @@ def _name(month: int) -> str:
 
 
 def _start_of_month(at: datetime) -> datetime:
-    return at.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return as_utc(at).replace(day=1, hour=0, minute=0, second=0, microsecond=0)

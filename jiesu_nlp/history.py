@@ -6,8 +6,12 @@ similar tickets reads the newest postings of each, ranks by how much they share,
 of them exactly, so that its cost is bounded whatever the size of the history.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -18,8 +22,17 @@ import sqlalchemy as sa
 from jiesu_nlp import history_tables as tables
 from jiesu_nlp.errors import HistoryError
 from jiesu_nlp.history_tables import FORMAT, PastTicket, Ticket, to_seconds, to_time
-from jiesu_nlp.matter import KEY_PLACES, SAME_MATTER, Matter, place_feature, read_matter
+from jiesu_nlp.matter import (
+    KEY_PLACES,
+    SAME_MATTER,
+    Matter,
+    place_feature,
+    read_matter,
+    shared_names,
+    shown_names,
+)
 from jiesu_nlp.places import place_key
+from jiesu_nlp.text import as_utc
 
 __all__ = ["History", "PastTicket", "Ticket"]
 
@@ -27,19 +40,21 @@ _BATCH = 1000
 _COMPARED = 150
 """Candidates whose matter is compared exactly."""
 _PLACE_TIMES = 2000
-_WHY = 5
+_RATES = 1000
 
 
 class History:
     """Past tickets. One writer and many readers may use it at once, from any thread or process."""
+
+    _finalizer: "weakref.finalize[..., History] | None" = None
 
     def __init__(self, where: str | Path, *, create: bool = True) -> None:
         """Open a history, making it where there is none.
 
         Args:
             where: a file name, or a URL: ``postgresql+psycopg://user@host/db``, or ``sqlite://`` for
-                one in memory.
-            create: ``False`` to refuse a file that is not there.
+                one that is gone when it is closed.
+            create: ``False`` to refuse one that is not there.
 
         Raises:
             HistoryError: it cannot be opened, or is of another format.
@@ -47,27 +62,31 @@ class History:
         if not create and "://" not in str(where) and not Path(where).is_file():
             raise HistoryError(f"there is no history at {where}; make one with: jiesu history add TABLE --db {where}")
         url = str(where) if "://" in str(where) else f"sqlite:///{Path(where).absolute()}"
-        try:
-            self._engine = sa.create_engine(url)
+        if url == "sqlite://":  # one in memory would be another one in each thread
+            folder = tempfile.mkdtemp(prefix="jiesu-")
+            self._finalizer = weakref.finalize(self, shutil.rmtree, folder, True)
+            url = f"sqlite:///{folder}/history.db"
+        self._rates: dict[tuple[str | None, str | None, int, int], float] = {}
+        with _named_errors("the history cannot be opened; name a file that can be written, or postgresql+psycopg://…"):
+            # A statement's parameters hold a ticket's text, and stay out of messages.
+            self._engine = sa.create_engine(url, hide_parameters=True)
             if self._engine.dialect.name == "sqlite":
                 sa.event.listen(self._engine, "connect", tables.set_up_sqlite)
+            if not create and not sa.inspect(self._engine).has_table("postings"):
+                raise HistoryError(f"{where} is not a history; make one with: jiesu history add TABLE --db FILE")
             try:
                 found = self._create()
             except (sa.exc.ProgrammingError, sa.exc.IntegrityError):  # another process made the tables just now
                 found = self._create()
-        except (sa.exc.SQLAlchemyError, ImportError) as error:
-            raise HistoryError(
-                f"the history cannot be opened ({type(error).__name__}); name a file that can be written, or "
-                "postgresql+psycopg://… after pip install 'jiesu_nlp[postgres]'"
-            ) from None
         if found != FORMAT:
             raise HistoryError(f"the history has format {found}, this version reads {FORMAT}; append the tickets anew")
-        self._rates: dict[tuple[str | None, str | None, int], float] = {}
 
     def _create(self) -> str:
         """Make the tables where there are none; the format they have."""
         format_row = sa.select(tables.meta.c.value).where(tables.meta.c.key == "format")
         with self._engine.begin() as connection:
+            if self._engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")  # processes that open it together take turns
             tables.metadata.create_all(connection)
             if (found := connection.execute(format_row).scalar()) is None:
                 connection.execute(sa.insert(tables.meta).values(key="format", value=FORMAT))
@@ -82,6 +101,8 @@ class History:
     def close(self) -> None:
         """Release the connections."""
         self._engine.dispose()
+        if self._finalizer:
+            self._finalizer()
 
     def __len__(self) -> int:
         with self._engine.connect() as connection:
@@ -111,32 +132,39 @@ class History:
         stored = 0
         with Parallel(jobs, return_as="generator") as pool:
             # A few batches at a time: joblib would read on without end while the writer lags behind.
-            for some in iter(lambda: list(islice(batches, 4 * jobs)), []):
+            for some in iter(lambda: list(islice(batches, 16 * jobs)), []):
                 stored += sum(map(self._store, pool(delayed(tables.read_tickets)(batch) for batch in some)))
         return stored
 
     def _store(self, read: Sequence[tables.Read]) -> int:
-        with self._engine.begin() as connection:
+        with _named_errors("the tickets were not stored"), self._engine.begin() as connection:
             # Writing first takes the lock, on either database, so that writers queue here.
             connection.execute(sa.update(tables.meta).where(tables.meta.c.key == "format").values(value=FORMAT))
             stored = sa.select(tables.tickets.c.id).where(tables.tickets.c.id.in_([one.id for one in read]))
             known = set(connection.execute(stored).scalars())
             new = {one.id: one for one in reversed(read) if one.id not in known}
-            if not new:
-                return 0
             last = connection.execute(sa.select(sa.func.coalesce(sa.func.max(tables.tickets.c.seq), 0))).scalar_one()
-            rows, postings, outcomes = [], [], []
+            rows, postings = [], []
             for seq, one in enumerate(reversed(new.values()), last + 1):
                 rows.append({"seq": seq} | one.row)
                 postings += [{"feature": key, "time": one.row["time"], "seq": seq} for key in one.keys]
-                outcomes += one.outcome
-            connection.execute(sa.insert(tables.tickets), rows)
             postings.sort(key=lambda row: (row["feature"], row["time"]))
-            if postings:
-                connection.execute(sa.insert(tables.postings), postings)
-            if outcomes:
-                connection.execute(sa.insert(tables.outcomes), outcomes)
+            for table, values in ((tables.tickets, rows), (tables.postings, postings)):
+                if values:
+                    connection.execute(sa.insert(table), values)
+            # A ticket that comes again with an answer is how a later export tells of it.
+            self._add_answers(connection, [outcome for one in read for outcome in one.outcome])
         return len(new)
+
+    @staticmethod
+    def _add_answers(connection: sa.Connection, answers: Sequence[Mapping[str, Any]]) -> None:
+        """Store answers that are not stored yet; of two at one time, the first stays."""
+        ids = [answer["id"] for answer in answers]
+        stored = connection.execute(sa.select(tables.outcomes).where(tables.outcomes.c.id.in_(ids)))
+        known = {(row.id, row.answered) for row in stored}
+        new = {(a["id"], a["answered"]): a for a in reversed(answers) if (a["id"], a["answered"]) not in known}
+        if new:
+            connection.execute(sa.insert(tables.outcomes), list(new.values()))
 
     def answer(self, ticket_id: str, outcome: str, answered: datetime) -> None:
         """Record how a stored ticket was closed; the same answer again changes nothing.
@@ -144,14 +172,13 @@ class History:
         Raises:
             HistoryError: no such ticket.
         """
-        values = {"id": ticket_id, "answered": to_seconds(answered), "outcome": outcome}
-        with self._engine.begin() as connection:
+        key = tables.storable(ticket_id)
+        with _named_errors("the answer was not stored"), self._engine.begin() as connection:
             connection.execute(sa.update(tables.meta).where(tables.meta.c.key == "format").values(value=FORMAT))
-            if not connection.execute(sa.select(tables.tickets.c.seq).where(tables.tickets.c.id == ticket_id)).first():
+            if not connection.execute(sa.select(tables.tickets.c.seq).where(tables.tickets.c.id == key)).first():
                 raise HistoryError(f"the history has no ticket {ticket_id!r}; append it first")
-            same = (tables.outcomes.c.id == ticket_id) & (tables.outcomes.c.answered == values["answered"])
-            if not connection.execute(sa.select(tables.outcomes.c.id).where(same)).first():
-                connection.execute(sa.insert(tables.outcomes).values(values))
+            values = {"id": key, "answered": to_seconds(answered), "outcome": tables.storable(outcome)}
+            self._add_answers(connection, [values])
 
     def similar(
         self,
@@ -173,7 +200,7 @@ class History:
         """
         matter = text if isinstance(text, Matter) else read_matter(text, place)
         end = to_seconds(before) if before else 2**62
-        now = to_seconds(before or datetime.now(UTC))
+        now = to_seconds(before or datetime.now())  # tables hold wall-clock times
         start = now - int(window.total_seconds()) if window else -(2**62)
         if not matter.keys:
             return []
@@ -188,13 +215,13 @@ class History:
             similarity = _compare(matter, rows)
             order = [i for i in np.argsort(-similarity, kind="stable").tolist() if similarity[i] >= at_least][:top]
             answers = self._answers(connection, [rows[i].id for i in order], end)
-        telling = _telling(matter)
+        telling = shown_names(matter)
         found = []
         for i in order:
             ticket = rows[i]
             known = (ticket.id, to_time(ticket.time), ticket.place, ticket.category, ticket.department)
             outcome, answered = answers.get(ticket.id, (None, None))
-            shared = _shared(telling, frozenset(np.frombuffer(ticket.features, np.uint32).tolist()))
+            shared = shared_names(telling, frozenset(np.frombuffer(ticket.features, np.uint32).tolist()))
             found.append(PastTicket(*known, outcome, answered, round(float(similarity[i]), 4), shared))
         return found
 
@@ -219,16 +246,19 @@ class History:
         One less the share of different places among the class's tickets with a place, over the twelve
         months before the month of `before`; drawn towards 0.5 by two tickets, so 0.5 with no history.
         """
-        month = before.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        key = (category, department, to_seconds(month))
-        if key not in self._rates:
-            row = tables.tickets.c
-            where = [row.time < key[2], row.time >= key[2] - 365 * 86400, row.place.is_not(None)]
-            where += [row.category == category] * bool(category) + [row.department == department] * bool(department)
-            count, places = sa.func.count(), sa.func.count(sa.distinct(row.place))
-            with self._engine.connect() as connection:
+        month = as_utc(before).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        row = tables.tickets.c
+        with self._engine.connect() as connection:
+            size = connection.execute(sa.select(sa.func.coalesce(sa.func.max(row.seq), 0))).scalar_one()
+            key = (category, department, to_seconds(month), size)
+            if key not in self._rates:
+                if len(self._rates) > _RATES:
+                    self._rates.clear()
+                where = [row.time < key[2], row.time >= key[2] - 365 * 86400, row.place.is_not(None)]
+                where += [row.category == category] * bool(category) + [row.department == department] * bool(department)
+                count, places = sa.func.count(), sa.func.count(sa.distinct(row.place))
                 n, different = connection.execute(sa.select(count, places).where(*where)).one()
-            self._rates[key] = (n - different + 1) / (n + 2)
+                self._rates[key] = (n - different + 1) / (n + 2)
         return self._rates[key]
 
     def tickets(self, since: datetime | None = None, until: datetime | None = None) -> Iterator[Any]:
@@ -243,6 +273,17 @@ class History:
         chosen = sa.select(tables.tickets).where(*where).order_by(row.time, row.seq)
         with self._engine.connect().execution_options(yield_per=_BATCH) as connection:
             yield from connection.execute(chosen)
+
+
+@contextmanager
+def _named_errors(what: str) -> Iterator[None]:
+    """A database's error as ours, by its kind: its own message may hold a ticket's text."""
+    try:
+        yield
+    except ImportError:
+        raise HistoryError(f"{what} (pip install 'jiesu_nlp[postgres]')") from None
+    except sa.exc.SQLAlchemyError as error:
+        raise HistoryError(f"{what} ({type(error).__name__})") from None
 
 
 def _compare(matter: Matter, rows: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -261,22 +302,3 @@ def _most_shared(postings: Sequence[Any], matter: Matter) -> list[int]:
     score = np.bincount(of, weights=weight[key])
     best: list[int] = tickets[np.lexsort((-tickets, -score))[:_COMPARED]].tolist()
     return best
-
-
-def _telling(matter: Matter) -> list[tuple[int, str]]:
-    """Features with a name to show: places first, then words, heaviest first."""
-    places = set(matter.places)
-    weight = dict(zip(matter.features.tolist(), matter.weights.tolist(), strict=True))
-    shown = [(feature, name) for feature, name in matter.names.items() if len(name) > 1]
-    return sorted(shown, key=lambda pair: (pair[1] not in places, -weight[pair[0]]))
-
-
-def _shared(telling: Sequence[tuple[int, str]], features: frozenset[int]) -> tuple[str, ...]:
-    """Places and words that both name, none inside another."""
-    chosen: list[str] = []
-    for feature, name in telling:
-        if feature in features and not any(name in other or other in name for other in chosen):
-            chosen.append(name)
-            if len(chosen) == _WHY:
-                break
-    return tuple(chosen)

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import sqlalchemy as sa
 
+from jiesu_nlp.errors import HistoryError
 from jiesu_nlp.matter import read_matter
-from jiesu_nlp.places import place_key
+from jiesu_nlp.places import own_place
+from jiesu_nlp.text import MAX_CHARS, as_utc
 
 FORMAT = "1"
 NEWEST = 400
@@ -67,6 +69,21 @@ class Ticket:
     outcome: str | None = None
     answered: datetime | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be stored.
+
+        Raises:
+            HistoryError: a field of another type, or a text over `MAX_CHARS`; never quotes the text.
+        """
+        for name in ("id", "text", "place", "category", "department", "outcome"):
+            if not isinstance(value := getattr(self, name), str) and (value is not None or name in ("id", "text")):
+                raise HistoryError(f"a ticket's {name} must be a string, not {type(value).__name__}")
+        for name in ("time", "answered"):
+            if not isinstance(value := getattr(self, name), datetime) and (value is not None or name == "time"):
+                raise HistoryError(f"a ticket's {name} must be a datetime, not {type(value).__name__}")
+        if len(self.text) > MAX_CHARS:
+            raise HistoryError(f"a ticket's text has {len(self.text)} characters; cut it to at most {MAX_CHARS}")
+
 
 @dataclass(frozen=True, slots=True)
 class PastTicket:
@@ -105,19 +122,25 @@ def read_tickets(batch: Sequence[Ticket]) -> list[Read]:
 def _read_one(ticket: Ticket) -> Read:
     matter = read_matter(ticket.text, ticket.place)
     row = {
-        "id": ticket.id,
+        "id": storable(ticket.id),
         "time": to_seconds(ticket.time),
-        "place": place_key(ticket.place) if ticket.place else next(iter(matter.places), None),
-        "category": ticket.category,
-        "department": ticket.department,
+        "place": storable(own_place(ticket.place) or next(iter(matter.places), "")) or None,
+        "category": storable(ticket.category) if ticket.category else None,
+        "department": storable(ticket.department) if ticket.department else None,
         "features": matter.features.tobytes(),
         "weights": matter.weights.astype(np.float16).tobytes(),
-        "text": ticket.text.replace("\0", " ").encode("utf-8", "replace").decode(),
+        "text": storable(ticket.text),
     }
     outcome = []
     if ticket.outcome and ticket.answered:
-        outcome = [{"id": ticket.id, "answered": to_seconds(ticket.answered), "outcome": ticket.outcome}]
-    return Read(ticket.id, row, matter.keys, outcome)
+        outcome = [
+            {
+                "id": row["id"],
+                "answered": to_seconds(ticket.answered),
+                "outcome": storable(ticket.outcome),
+            }
+        ]
+    return Read(str(row["id"]), row, matter.keys, outcome)
 
 
 @cache
@@ -130,15 +153,20 @@ def candidates(keys: int) -> sa.TextClause:
     return sa.text(" UNION ALL ".join(one.format(i=i, n=NEWEST) for i in range(keys)))
 
 
+def storable(text: str) -> str:
+    """A string that every database takes: NUL becomes a space, a lone surrogate a question mark."""
+    return text.replace("\0", " ").encode("utf-8", "replace").decode()
+
+
 def set_up_sqlite(connection: Any, _: object) -> None:
     """Readers do not wait for the writer (WAL), and what is committed is on the disk."""
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "cache_size=-65536"):
+    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "cache_size=-65536"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def to_seconds(time: datetime) -> int:
     """Seconds since 1970; a time without a zone is UTC."""
-    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
+    return int(as_utc(time).timestamp())
 
 
 def to_time(seconds: int) -> datetime:

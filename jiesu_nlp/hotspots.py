@@ -14,8 +14,10 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
 
+from jiesu_nlp.errors import HistoryError
 from jiesu_nlp.history import History
 from jiesu_nlp.matter import is_common, read_matter
+from jiesu_nlp.text import as_utc
 
 if TYPE_CHECKING:
     import polars as pl
@@ -60,7 +62,11 @@ def hotspots(
     that many days bring up is hotter than one letter sent ten times in an hour.
 
     Args:
-        half_life: days after which a ticket counts half. smallest: least number of tickets of a group.
+        half_life: days after which a ticket counts half. smallest: least number of tickets of a group, 2 or
+            more.
+
+    Raises:
+        HistoryError: a half-life that is not above 0.
 
     Returns:
         One row a group: rank, heat, tickets, title, place, category, first, last, representative (the
@@ -68,10 +74,12 @@ def hotspots(
     """
     import polars as pl
 
+    if half_life <= 0:
+        raise HistoryError(f"the half-life must be more than 0 days, not {half_life:g}")
     rows, matrix = _read(history, since, until)
     if not rows:
         return pl.DataFrame(schema=_schema())
-    end = until.timestamp() / 86400 if until else max(row.day for row in rows)
+    end = as_utc(until).timestamp() / 86400 if until else max(row.day for row in rows)
     found = []
     for members in group(matrix):
         if len(members) >= smallest:
@@ -102,7 +110,9 @@ def _split(matrix: sparse.csr_matrix, members: IntArray, edge: float, joined: fl
     component = connected_components(graph, directed=False)[1]
     order = np.argsort(component, kind="stable")
     for chosen in np.split(order, np.flatnonzero(np.diff(component[order])) + 1):
-        if len(chosen) > _LARGEST:
+        if len(chosen) > _LARGEST and edge + 0.04 >= 1:  # copies of one text
+            yield members[chosen]
+        elif len(chosen) > _LARGEST:
             yield from _split(matrix, members[chosen], edge + 0.04, joined)
         elif len(chosen) > 1:
             yield from (members[chosen[sub]] for sub in _average_linkage(part[chosen], joined))

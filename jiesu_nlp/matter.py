@@ -16,7 +16,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from jiesu_nlp.places import place_key, scan
+from jiesu_nlp.places import own_place, scan
 from jiesu_nlp.taxonomy import packaged_table
 from jiesu_nlp.text import lead
 
@@ -27,6 +27,7 @@ among 16,020, found at a precision of about 0.8 (``benchmarks/same_matter.py``).
 _SHARES = {"word": 0.5, "place": 0.25, "title": 0.25}
 _MOST = {"word": 96, "place": 48, "title": 48}
 _KEY_WORDS = 8
+_WHY = 5
 KEY_PLACES = 4
 
 Features = NDArray[np.uint32]
@@ -70,7 +71,7 @@ def read_matter(text: str, place: str | None = None) -> Matter:
     """The matter of a text; `place` is added to the places that it names."""
     folded, words, found = scan(text)
     places = Counter(p.key for p in found if p.kind not in ("region", "number"))
-    if place and (key := place_key(place)):
+    if key := own_place(place):
         places[key] += 1
     idf, rarest = _idf()
     counts = Counter(word for _, word in words)
@@ -103,6 +104,25 @@ def read_matter(text: str, place: str | None = None) -> Matter:
         tuple(dict.fromkeys(p.key for p in found if p.kind == "region")),
         names,
     )
+
+
+def shown_names(matter: Matter) -> list[tuple[int, str]]:
+    """Features with a name to show: places first, then words, heaviest first."""
+    places = set(matter.places)
+    weight = dict(zip(matter.features.tolist(), matter.weights.tolist(), strict=True))
+    shown = [(feature, name) for feature, name in matter.names.items() if len(name) > 1]
+    return sorted(shown, key=lambda pair: (pair[1] not in places, -weight[pair[0]]))
+
+
+def shared_names(telling: Sequence[tuple[int, str]], features: frozenset[int]) -> tuple[str, ...]:
+    """Places and words that both name, none inside another."""
+    chosen: list[str] = []
+    for feature, name in telling:
+        if feature in features and not any(name in other or other in name for other in chosen):
+            chosen.append(name)
+            if len(chosen) == _WHY:
+                break
+    return tuple(chosen)
 
 
 def is_common(word: str) -> bool:

@@ -101,8 +101,17 @@ def scan(text: str) -> Scan:
 
 
 def place_key(place: str) -> str:
-    """The key of a place that a table's column names."""
+    """The key under which a place is compared."""
     return _words()[4].sub("", normalise(place).strip())
+
+
+def own_place(place: str | None) -> str:
+    """The key of a place that a table's column names; empty for a whole district, street or town."""
+    name = normalise(place or "").strip()
+    _, _, generic, regions, _ = _words()
+    if name in regions or name in generic or _CODE.fullmatch(name) or name.endswith(("街道", "地区", "镇", "乡")):
+        return ""
+    return place_key(name)
 
 
 @lru_cache(1 << 16)

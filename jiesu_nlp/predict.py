@@ -1,7 +1,7 @@
 """The answer: text in, `Classification` out."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack, overload
@@ -14,7 +14,7 @@ from jiesu_nlp.cues import RECURRENCE_KINDS, Cue, find_cues
 from jiesu_nlp.errors import InvalidTextError, ModelFormatError
 from jiesu_nlp.handling import decide
 from jiesu_nlp.models.tfidf import FloatArray, TfidfModel
-from jiesu_nlp.recurrence import Past, look_back, text_levels, with_past
+from jiesu_nlp.recurrence import Past, check_parameters, look_back, text_levels, with_past
 from jiesu_nlp.taxonomy import Label, Taxonomy
 from jiesu_nlp.text import check_text
 
@@ -38,7 +38,8 @@ class Options(TypedDict, total=False):
 
     Attributes:
         top: how many ranked labels. history: past tickets to look the matter up in.
-        at: when the ticket came in, now by default; only tickets before it are looked at.
+        at: when the ticket came in, by default the clock on the wall, as tables have it; only tickets
+            before it are looked at.
         place: where, if a column says so. Of a list of texts, `at` and `place` may be lists too.
     """
 
@@ -73,6 +74,7 @@ class Classifier:
         self._model = model.migrate(taxonomy) if taxonomy else model
         self._taxonomy = taxonomy or model.taxonomy
         meta = model.meta
+        check_parameters(meta.get("recurrence"))
         self._thresholds: Mapping[str, float] = meta.get("thresholds", {})
         self._assisting = float(self._thresholds.get("assisting", 1.0))
         self._info = ModelInfo(str(meta.get("name")), str(meta.get("version")), self._taxonomy.version)
@@ -219,7 +221,7 @@ def _past(asked: _Asked, history: "History", category: str, department: str) -> 
     from jiesu_nlp.matter import read_matter  # only a caller with a history needs it
 
     matter = read_matter(asked.text, asked.place)
-    return look_back(history, matter, asked.at or datetime.now(UTC), category, department)
+    return look_back(history, matter, asked.at or datetime.now(), category, department)
 
 
 def _recurrence(levels: FloatArray, cues: Sequence[Cue], past: Past | None) -> Recurrence:

@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jiesu_nlp.cues import RECURRENCE_KINDS, Cue, find_cues
+from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.taxonomy import packaged_table
+from jiesu_nlp.text import as_utc
 
 if TYPE_CHECKING:  # a history is optional, and its database library is slow to import
     from jiesu_nlp.history import History
@@ -61,11 +63,12 @@ class Past:
 
 def fit_text(
     p: FloatArray, texts: Sequence[str], target: IntArray, weight: FloatArray, groups: IntArray
-) -> tuple[dict[str, Any], FloatArray]:
+) -> tuple[dict[str, Any] | None, FloatArray]:
     """Fit the text part on out-of-fold probabilities of the levels, shape (n, 3).
 
     Returns:
-        JSON-ready parameters, and cross-fitted probabilities, shape (n, 3), for honest figures.
+        JSON-ready parameters, and cross-fitted probabilities, shape (n, 3), for honest figures;
+        ``None`` and `p` where a fold lacks a level, for then there is too little to learn from.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold
@@ -77,10 +80,33 @@ def fit_text(
         model = LogisticRegression(max_iter=2000).fit(features[rows], target[rows], sample_weight=weight[rows])
         return {"coef": np.round(model.coef_, 5).tolist(), "intercept": np.round(model.intercept_, 5).tolist()}
 
+    splitter = GroupKFold(min(5, len(np.unique(groups))), shuffle=True, random_state=0)
+    folds = list(splitter.split(features, groups=groups))
+    if any(len(np.unique(target[np.intersect1d(train, known)])) < len(LEVELS) for train, _ in folds):
+        return None, p
     crossed = np.zeros_like(p)
-    for train, test in GroupKFold(5, shuffle=True, random_state=0).split(features, groups=groups):
+    for train, test in folds:
         crossed[test] = _apply(features[test], fit(np.intersect1d(train, known)))
     return fit(known), crossed
+
+
+def check_parameters(parameters: Any) -> None:
+    """Check what a model brings for the text part.
+
+    Raises:
+        ModelFormatError: not the coefficients and intercepts of three levels, or not finite.
+    """
+    if parameters is None:
+        return
+    try:
+        coef = np.array(parameters["coef"], np.float32)
+        intercept = np.array(parameters["intercept"], np.float32)
+        good = coef.shape == (3, 4 + len(RECURRENCE_KINDS)) and intercept.shape == (3,)
+        good = good and bool(np.isfinite(coef).all() and np.isfinite(intercept).all())
+    except (KeyError, TypeError, ValueError):
+        good = False
+    if not good:
+        raise ModelFormatError("model.json: the recurrence parameters are damaged; train the model again")
 
 
 def text_levels(
@@ -104,7 +130,9 @@ def _text_features(p: FloatArray, texts: Sequence[str], cues: Sequence[Sequence[
     for text, found in zip(texts, cues or map(find_cues, texts), strict=True):
         kinds = Counter(cue.kind for cue in found)
         rows.append([*(math.log1p(kinds[kind]) for kind in RECURRENCE_KINDS), math.log(len(text) + 1)])
-    return np.hstack([np.log(p + _FLOOR), np.array(rows, np.float32).reshape(len(texts), -1)]).astype(np.float32)
+    return np.hstack(
+        [np.log(p + _FLOOR), np.array(rows, np.float32).reshape(len(texts), len(RECURRENCE_KINDS) + 1)]
+    ).astype(np.float32)
 
 
 def _apply(features: FloatArray, parameters: Mapping[str, Any]) -> FloatArray:
@@ -119,6 +147,7 @@ def look_back(
     history: "History", matter: "Matter", at: datetime, category: str | None = None, department: str | None = None
 ) -> Past:
     """What a history says of a matter that comes in at a time."""
+    at = as_utc(at)
     found = tuple(history.similar(matter, before=at, window=WINDOW, top=None))
     this_year = [ticket.time for ticket in found if ticket.time.year == at.year]
     return Past(
@@ -134,6 +163,8 @@ def look_back(
 def with_past(levels: FloatArray, past: Past) -> FloatArray:
     """Probabilities of the levels, shape (3,), after the history and the class were heard."""
     shift = float(past_features(past) @ np.array([_weights("history")[name] for name in PAST_FEATURES]))
+    if not shift:
+        return levels
     odds = levels * np.array([1.0, math.exp(shift), math.exp(shift)])
     return np.asarray(odds / odds.sum(), np.float32)
 
@@ -149,7 +180,7 @@ def past_features(past: Past) -> NDArray[np.float64]:
 def again(history: "History", place: str, at: datetime) -> float:
     """Probability of another ticket about a place within 30 days after `at`, from its own past."""
     weights = _weights("again")
-    ages = ((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - history.place_times(place, at)) / 86400
+    ages = (as_utc(at).timestamp() - history.place_times(place, at)) / 86400
     return 1 / (1 + math.exp(-weights["intercept"] - weights["activity"] * activity(ages)))
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ _HEADERS: dict[str, tuple[str, ...]] = {
     "second": ("second", "次选类别"),
     "co": ("co", "协办单位"),
     "time": ("time", "受理时间", "来电时间", "诉求时间", "留言时间"),
-    "place": ("place", "地点", "小区", "地址", "被反映街乡镇", "被反映区", "街道"),
+    "place": ("place", "地点", "小区", "地址"),
     "outcome": ("outcome", "办理结果", "是否解决", "解决情况"),
     "answered": ("answered", "办结时间", "回复时间", "答复时间", "reply_time"),
 }
@@ -112,23 +112,34 @@ def guess_columns(
     return Columns(id_column or guessed["id"], texts, named, **others)
 
 
-_TIME = re.compile(r"(\d{4})\D(\d{1,2})\D(\d{1,2})日?(?:\D+(\d{1,2}):(\d{2})(?::(\d{2}))?)?")
+_TIME = re.compile(
+    r"(\d{4})[-/.年](\d{1,2})[-/.月](\d{1,2})日?"
+    r"(?:[ T]*(\d{1,2})[:时点](?:(\d{1,2})分?(?:[::]?(\d{1,2})秒?)?)?(?:\.\d+)?\s*(Z|[+-]\d{2}:?\d{2})?)?"
+)
 
 
 def parse_time(value: object) -> datetime:
-    """A time as tables write it: 2019-02-28 11:25:05, 2019/2/28, 2019年2月28日 11:25; read as UTC.
+    """A time as tables write it: 2019-02-28 11:25:05, 2019/2/28, 2019年2月28日11时25分; UTC where it has no zone.
 
     Raises:
-        TableError: it is none of these.
+        TableError: it is none of these. The cell is not quoted: in a shifted row it may be the text.
     """
-    match = _TIME.match(str(value).strip())
+    match = _TIME.fullmatch(str(value).strip())
     try:
         if match:
-            year, month, day, hour, minute, second = (int(part or 0) for part in match.groups())
-            return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
-    except ValueError:  # month 13
+            year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
+            time = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+            return time - _offset(match[7]) if match[7] else time
+    except (ValueError, OverflowError):  # month 13
         pass
-    raise TableError(f"{str(value)[:30]!r} is not a time; write it as 2026-01-31 08:30")
+    raise TableError("the cell is not a time; write it as 2026-01-31 08:30")
+
+
+def _offset(zone: str) -> timedelta:
+    if zone == "Z":
+        return timedelta()
+    ahead = timedelta(hours=int(zone[1:3]), minutes=int(zone[-2:]))
+    return ahead if zone[0] == "+" else -ahead
 
 
 def texts_of(frame: "pl.DataFrame", columns: Columns) -> list[str]:

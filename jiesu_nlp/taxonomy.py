@@ -84,7 +84,7 @@ class Taxonomy:
         near = difflib.get_close_matches(key, known, n=3, cutoff=0.4)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise UnknownLabelError(
-            f"{head}: {key[:30]!r} is no code, name or alias{hint} Add it to aliases.csv or correct the table."
+            f"{head}: {key[:15]!r} is no code, name or alias{hint} Add it to aliases.csv or correct the table."
         )
 
     def _known(self, head: str) -> dict[str, str]:

@@ -4,8 +4,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -111,17 +112,32 @@ TEXTS = st.text(st.sampled_from("望京西园四区小区路暖气不热噪音�
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(TEXTS, st.integers(-30, 30), st.integers(1, 20)), max_size=8), TEXTS)
-def test_the_future_never_leaks(rows, text):
+@given(
+    st.lists(st.tuples(TEXTS, st.integers(-60, 60), st.integers(1, 40)), max_size=8),
+    TEXTS,
+    st.sampled_from([DAY, DAY.replace(tzinfo=None), DAY.astimezone(timezone(timedelta(hours=8)))]),
+)
+def test_the_future_never_leaks(rows, text, at):
     """A ticket's answer is the same whether or not later tickets, and later answers, are in the history."""
+    question = "望京西园" + text
+    first = classify(question)
+    own = {"category": first.category.code, "department": first.department.code}
     with History("sqlite://") as past, History("sqlite://") as all_:
         for i, (body, day, later) in enumerate(rows):
-            all_.append([Ticket(str(i), body, _at(day), outcome="办结", answered=_at(day + later))])
+            all_.append([Ticket(str(i), body, _at(day), "望京西园", **own, outcome="办结", answered=_at(day + later))])
             if day < 0:
                 closed = {"outcome": "办结", "answered": _at(day + later)} if day + later < 0 else {}
-                past.append([Ticket(str(i), body, _at(day), **closed)])
-        question = "望京西园" + text
-        assert classify(question, history=all_, at=DAY) == classify(question, history=past, at=DAY)
+                past.append([Ticket(str(i), body, _at(day), "望京西园", **own, **closed)])
+        assert classify(question, history=all_, at=at) == classify(question, history=past, at=at)
+
+
+def test_the_rate_of_a_class_knows_new_tickets_and_no_later_ones():
+    with History("sqlite://") as history:
+        assert history.class_rate("livability", "env", DAY) == 0.5
+        history.append([Ticket(str(i), "油烟", _at(-60), "望京西园", "livability", "env") for i in range(8)])
+        assert history.class_rate("livability", "env", DAY) == 0.8
+        history.append([Ticket(f"later{i}", "油烟", _at(2), "望京西园", "livability", "env") for i in range(9)])
+        assert history.class_rate("livability", "env", DAY) == history.class_rate("livability", "env", _at(1)) == 0.8
 
 
 WRITER = """
@@ -203,10 +219,78 @@ def test_a_wrong_place_is_a_clear_error(tmp_path):
         History(url)
 
 
+ANY = st.text(st.characters(exclude_categories=()), max_size=60)
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.text(st.characters(exclude_categories=()), max_size=200), st.text(max_size=10))
-def test_any_text_can_be_stored_and_looked_up(text, place):
+@given(ANY, ANY, ANY)
+def test_any_text_can_be_stored_and_looked_up(text, place, outcome):
     with History("sqlite://") as history:
-        history.append([Ticket("1", text, DAY, place)])
-        assert len(history) == 1
-        history.similar(text, place=place)
+        _store_and_find(history, text, place, outcome)
+
+
+@settings(max_examples=15, deadline=None)
+@given(ANY, ANY, ANY)
+def test_any_text_can_be_stored_in_postgres(postgres, text, place, outcome):
+    with sa.create_engine(postgres).begin() as connection:
+        connection.execute(sa.text("DROP TABLE IF EXISTS meta, tickets, postings, outcomes"))
+    with History(postgres) as history:
+        _store_and_find(history, text, place, outcome)
+
+
+def _store_and_find(history, text, place, outcome):
+    history.append([Ticket("1" + text, text, DAY, place, outcome, outcome, outcome, DAY)])
+    assert len(history) == 1
+    history.similar(text, place=place)
+    history.answer("1" + text, outcome or "x", _at(1))
+
+
+def test_a_later_export_brings_the_answer(where):
+    with History(where) as history:
+        history.append([Ticket("1", HEAT, _at(-9))])
+        assert history.append([Ticket("1", HEAT, _at(-9), outcome="已解决", answered=_at(-2))] * 2) == 0
+        assert history.similar(HEAT, before=DAY)[0].outcome == "已解决"
+
+
+def test_threads_share_a_history_in_memory():
+    with History("sqlite://") as history:
+        history.append([Ticket("1", HEAT, DAY)])
+        seen = []
+        thread = threading.Thread(target=lambda: seen.append(len(history)))
+        thread.start()
+        thread.join()
+        assert seen == [1]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"id": 7}, {"text": None}, {"time": "2026-01-01"}, {"place": 5}, {"answered": 3}, {"text": "水" * 100_001}],
+)
+def test_a_ticket_of_wrong_types_is_refused(bad):
+    with pytest.raises(HistoryError, match="a ticket's"):
+        Ticket(**({"id": "1", "text": HEAT, "time": DAY} | bad))
+
+
+def test_errors_of_the_database_keep_the_text_to_themselves(tmp_path):
+    with History(tmp_path / "h.db") as history:
+        with sa.create_engine(f"sqlite:///{tmp_path / 'h.db'}").begin() as connection:
+            connection.execute(sa.text("DROP TABLE tickets"))
+        with pytest.raises(HistoryError) as error:
+            history.append([Ticket("1", HEAT, DAY)])
+    assert "望京" not in str(error.value)
+
+
+def test_another_programs_database_is_left_alone(tmp_path):
+    other = tmp_path / "other.db"
+    with sa.create_engine(f"sqlite:///{other}").begin() as connection:
+        connection.execute(sa.text("CREATE TABLE theirs (x)"))
+    with pytest.raises(HistoryError, match="not a history"):
+        History(other, create=False)
+    assert sa.inspect(sa.create_engine(f"sqlite:///{other}")).get_table_names() == ["theirs"]
+
+
+def test_many_processes_may_open_a_new_history_at_once(tmp_path):
+    code = "import sys; from jiesu_nlp.history import History; print(len(History(sys.argv[1])))"
+    command = [sys.executable, "-c", code, str(tmp_path / "new.db")]
+    opened = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(4)]
+    assert [process.communicate()[0].strip() for process in opened] == ["0"] * 4

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jiesu_nlp import Classification, Classifier, Rejected, classify
-from jiesu_nlp.errors import EmptyTextError, InvalidTextError, NoChineseError
+from jiesu_nlp.errors import EmptyTextError, InvalidTextError, ModelFormatError, NoChineseError
 from jiesu_nlp.taxonomy import Label, Taxonomy
 
 TEXTS = [
@@ -86,6 +86,7 @@ def test_a_bad_row_leaves_the_others():
     assert (answers[1].row, answers[1].error) == (1, EmptyTextError.__name__)
     assert (answers[2].row, answers[2].error) == (2, NoChineseError.__name__)
     assert "latin" not in answers[2].message
+    assert [type(a) for a in classify(["", ""])] == [Rejected, Rejected]
     with pytest.raises(EmptyTextError):
         classify("  ")
 
@@ -142,3 +143,10 @@ def test_merged_departments_add_up():
     apart = {s.code: s.probability for s in classify(text, top=33).departments}
     together = {s.code: s.probability for s in Classifier.load(taxonomy=merged).classify(text, top=33).departments}
     assert together["health"] == pytest.approx(apart["health"] + apart["medins"], abs=1e-6)
+
+
+@pytest.mark.parametrize("damage", [{}, {"coef": [[1.0]], "intercept": [0.0]}, "text", {"coef": None, "intercept": 1}])
+def test_damaged_recurrence_parameters_are_refused(damage):
+    model = Classifier.load().model
+    with pytest.raises(ModelFormatError, match="recurrence"):
+        Classifier(dataclasses.replace(model, meta=dict(model.meta) | {"recurrence": damage}))

@@ -1,3 +1,4 @@
+import re
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -11,6 +12,7 @@ from jiesu_nlp.history import History, Ticket
 from jiesu_nlp.hotspots import hotspots
 from jiesu_nlp.places import find_places
 from jiesu_nlp.recurrence import Past, activity, with_past
+from jiesu_nlp.taxonomy import packaged_table
 
 DAY = datetime(2026, 1, 10, tzinfo=UTC)
 HEAT = "望京西园四区家里暖气不热,只有十五度"
@@ -117,6 +119,20 @@ def test_places_have_the_callers_offsets_and_generic_ones_do_not_count():
     found = find_places(text)
     assert all(text[p.start : p.end] == p.text for p in found)
     assert [p.key for p in found] == ["a3区", "望京西园"]
+
+
+def test_no_pattern_can_run_away():
+    """Unbounded repetition makes a long run of one character quadratic."""
+    for row in packaged_table("cues", "kind", "pattern", "basis", "note"):
+        assert not re.search(r"(?<!\\)[*+]|\{\d+,\}", row["pattern"]), row["note"]
+
+
+def test_copies_beyond_the_largest_component_stay_one_group(history, monkeypatch):
+    monkeypatch.setattr("jiesu_nlp.hotspots._LARGEST", 10)
+    history.append([Ticket(str(i), HEAT, _at(-i)) for i in range(20)])
+    assert hotspots(history)["tickets"].to_list() == [20]
+    with pytest.raises(HistoryError, match="half-life"):
+        hotspots(history, half_life=0)
 
 
 def test_hotspots_group_one_matter_and_rank_by_heat(history):

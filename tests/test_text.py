@@ -1,13 +1,16 @@
 import json
 import logging
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jiesu_nlp import errors
+from jiesu_nlp.errors import TableError
 from jiesu_nlp.features import FeatureConfig, count_features, prepare
 from jiesu_nlp.segment import segment
+from jiesu_nlp.tables import parse_time
 from jiesu_nlp.text import MAX_CHARS, check_text, lead, normalise
 
 
@@ -75,3 +78,27 @@ def test_segmenting_leaves_the_importing_program_alone(capfd):
     segment("供暖", "jieba")
     assert logging.getLogger().level == before
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("cell", "time"),
+    [
+        ("2019-02-28 11:25:05", (2019, 2, 28, 11, 25, 5)),
+        ("2019/2/8", (2019, 2, 8)),
+        ("2026年1月31日8时30分", (2026, 1, 31, 8, 30)),
+        ("2026-01-31T08:30:00.000", (2026, 1, 31, 8, 30)),
+        ("2026-01-31T08:30:00+08:00", (2026, 1, 31, 0, 30)),
+        ("2026-01-31T08:30:00Z", (2026, 1, 31, 8, 30)),
+    ],
+)
+def test_times_as_tables_write_them(cell, time):
+    assert parse_time(cell) == datetime(*time, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "cell", ["2026-13-01", "2026-01-311", "3:30 PM", "2026-01-31 下午3:30", "昨天", "望京西园停水", ""]
+)
+def test_what_is_no_time_is_refused_and_not_quoted(cell):
+    with pytest.raises(TableError) as error:
+        parse_time(cell)
+    assert not cell or cell not in str(error.value)

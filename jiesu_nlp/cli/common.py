@@ -1,7 +1,7 @@
 """What every command shares: the app, the consoles, options, and how errors end."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from jiesu_nlp.errors import JiesuError
 
@@ -25,15 +26,23 @@ LabelOption = Annotated[list[str] | None, typer.Option("--label", help="标签�
 
 @contextmanager
 def errors() -> Iterator[None]:
-    """A library error becomes one line and exit code 2; Ctrl-C becomes 130."""
+    """A library's or a file's error becomes one line and exit code 2; Ctrl-C becomes 130."""
     try:
         yield
     except JiesuError as error:
         err.print(f"错误:{error}", style="red", markup=False, highlight=False)
         raise typer.Exit(2) from None
+    except OSError as error:
+        err.print(f"错误:{error.strerror or error}:{error.filename or ''}", style="red", markup=False, highlight=False)
+        raise typer.Exit(2) from None
     except KeyboardInterrupt:
         err.print("已中断")
         raise typer.Exit(130) from None
+
+
+def plain(cells: Iterable[object]) -> list[Text]:
+    """Cells of a table as they are: in a ticket, [brackets] are no markup."""
+    return [Text("" if cell is None else str(cell)) for cell in cells]
 
 
 def figures(heads: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Column, Table
 
-from jiesu_nlp.cli.common import JsonOption, ModelOption, TextOption, app, err, errors, out
+from jiesu_nlp.cli.common import JsonOption, ModelOption, TextOption, app, err, errors, out, plain
 from jiesu_nlp.cli.past import open_history
 
 
@@ -31,7 +31,7 @@ def classify(
     from jiesu_nlp.predict import Classifier, Rejected
 
     with errors():
-        ids, texts, times, places = _inputs(text, file, column or [], at, place)
+        ids, texts, times, places = _inputs(text, file, column or [], at, place, db is not None)
         classifier = Classifier.load(model)
         single = file is None and text != "-"
         options: dict[str, Any] = {"history": open_history(db) if db else None}
@@ -54,7 +54,7 @@ def classify(
 
 
 def _inputs(
-    text: str | None, file: Path | None, columns: list[str], at: str | None, place: str | None
+    text: str | None, file: Path | None, columns: list[str], at: str | None, place: str | None, timed: bool
 ) -> tuple[list[str], list[str], list[Any], list[Any]]:
     """Ids, texts, times and places of what is to be classified."""
     from jiesu_nlp.tables import cells_of, guess_columns, ids_of, parse_time, read_table, texts_of
@@ -67,7 +67,9 @@ def _inputs(
         return [str(i) for i in range(1, len(lines) + 1)], lines, [time] * len(lines), [place] * len(lines)
     frame = read_table(file)
     chosen = guess_columns(frame.columns, columns)
-    times = [parse_time(v) if v else time for v in cells_of(frame, chosen.time)] if chosen.time else [time] * len(frame)
+    times = [time] * len(frame)
+    if chosen.time and timed:  # only a history asks when a ticket came in
+        times = [parse_time(v) if v else time for v in cells_of(frame, chosen.time)]
     places = [v or place for v in cells_of(frame, chosen.place)] if chosen.place else [place] * len(frame)
     return ids_of(frame, chosen), texts_of(frame, chosen), times, places
 
@@ -89,24 +91,24 @@ def _classify_all(
 
 
 def _show(answer: Any) -> None:
-    table = Table(show_header=False, box=None)
-    for name, ranked in (("类别", answer.categories), ("部门", answer.departments), ("类型", answer.intents)):
-        table.add_row(name, "   ".join(f"{s.name} {s.probability:.2f}" for s in ranked))
+    heads = (("类别", answer.categories), ("部门", answer.departments), ("类型", answer.intents))
+    rows = [(name, "   ".join(f"{s.name} {s.probability:.2f}" for s in ranked)) for name, ranked in heads]
     if answer.assisting:
-        table.add_row("协办", "、".join(s.name for s in answer.assisting))
-    handling = answer.handling
-    table.add_row("派单", f"{handling.name}{' ' + handling.line if handling.line else ''}({handling.basis})")
-    recurrence = answer.recurrence
-    table.add_row("未诉先办", f"{recurrence.score:.2f}(明知可办 {recurrence.score_known:.2f})")
-    table.add_row("依据", "、".join(e.text or f"往期工单 {e.ticket}" for e in recurrence.evidence) or "无")
+        rows.append(("协办", "、".join(s.name for s in answer.assisting)))
+    handling, recurrence = answer.handling, answer.recurrence
+    rows.append(("派单", f"{handling.name}{' ' + handling.line if handling.line else ''}({handling.basis})"))
+    rows.append(("未诉先办", f"{recurrence.score:.2f}(明知可办 {recurrence.score_known:.2f})"))
+    rows.append(("依据", "、".join(e.text or f"往期工单 {e.ticket}" for e in recurrence.evidence) or "无"))
     if not recurrence.is_prior:
         back = ",曾答复而再来" if recurrence.came_back else ""
         again = f";30 天内再来 {recurrence.again:.2f}" if recurrence.again is not None else ""
         counts = f"一年内同一事项 {recurrence.count} 件(月次 {recurrence.month_count},年次 {recurrence.year_count})"
-        table.add_row("历史", counts + back + again)
+        rows.append(("历史", counts + back + again))
     words = [f"{w.word}{w.weight:+.2f}" for w in answer.explanation if w.head == "department"]
-    table.add_row("词", " ".join(words))
-    table.add_row("复核", ";".join(answer.review_reasons) or "不需要")
+    rows += [("词", " ".join(words)), ("复核", ";".join(answer.review_reasons) or "不需要")]
+    table = Table(show_header=False, box=None)
+    for row in rows:
+        table.add_row(*plain(row))
     out.print(table)
 
 
@@ -116,9 +118,9 @@ def _show_all(ids: list[str], answers: list[Any]) -> None:
     table = Table(Column("编号", no_wrap=True), "类别", "部门", "类型", "派单", "未诉先办", "复核")
     for key, answer in zip(ids, answers, strict=True):
         if isinstance(answer, Rejected):
-            table.add_row(key, f"[red]{answer.error}", answer.message)
+            table.add_row(*plain((key, answer.error, answer.message)), style="red")
         else:
             top = (f"{s.name} {s.probability:.2f}" for s in (answer.category, answer.department, answer.intent))
             review = "是" if answer.needs_review else ""
-            table.add_row(key, *top, answer.handling.name, f"{answer.recurrence.score:.2f}", review)
+            table.add_row(*plain((key, *top, answer.handling.name, f"{answer.recurrence.score:.2f}", review)))
     out.print(table)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from jiesu_nlp.cli.common import JsonOption, ModelOption, TextOption, app, err, errors, out
+from jiesu_nlp.cli.common import JsonOption, ModelOption, TextOption, app, err, errors, out, plain
 
 if TYPE_CHECKING:
     from jiesu_nlp.history import History
@@ -63,11 +64,14 @@ def add(
 def _add(
     history: "History", table: Path, columns: list[str], model: Path | None, classify: bool, quiet: bool
 ) -> dict[str, int]:
+    from jiesu_nlp.errors import TableError
     from jiesu_nlp.predict import Classifier
     from jiesu_nlp.tables import guess_columns, read_table
 
     frame = read_table(table)
     chosen = guess_columns(frame.columns, columns)
+    if chosen.time is None:
+        raise TableError(f"{table.name}: no time column among {', '.join(frame.columns)}; name one 受理时间 or time")
     classifier = Classifier.load(model) if classify else None
     counts = {"new": 0, "known": 0, "rejected": 0}
     with Progress(console=err, transient=True, disable=quiet or len(frame) < _CHUNK) as progress:
@@ -88,13 +92,13 @@ def _tickets(frame: Any, chosen: Any, start: int, classifier: Any) -> "Iterator[
     from jiesu_nlp.errors import JiesuError
     from jiesu_nlp.history import Ticket
     from jiesu_nlp.predict import Rejected
-    from jiesu_nlp.tables import cells_of, ids_of, parse_time, texts_of
+    from jiesu_nlp.tables import cells_of, parse_time, texts_of
     from jiesu_nlp.taxonomy import Taxonomy
     from jiesu_nlp.text import check_text
 
     known = classifier.taxonomy if classifier else Taxonomy.load()
     texts = texts_of(frame, chosen)
-    ids = ids_of(frame, chosen) if chosen.id else [str(start + i) for i in range(1, len(frame) + 1)]
+    ids = cells_of(frame, chosen.id) if chosen.id else [None] * len(frame)
     columns = {role: getattr(chosen, role) for role in ("time", "place", "outcome", "answered")}
     columns |= {head: chosen.labels.get(head) for head in ("category", "department")}
     cells = {role: cells_of(frame, name) if name else [None] * len(frame) for role, name in columns.items()}
@@ -109,8 +113,10 @@ def _tickets(frame: Any, chosen: Any, start: int, classifier: Any) -> "Iterator[
             if answer is not None and not isinstance(answer, Rejected):
                 labels = {head: code or getattr(answer, head).code for head, code in labels.items()}
             answered = parse_time(row["answered"]) if row["answered"] else None
+            # Rows of a table without ids get one from time and text, so that the next table's are others.
+            key = sha256(f"{row['time']}\n{texts[i]}".encode("utf-8", "replace")).hexdigest()[:16]
             yield Ticket(
-                ids[i],
+                ids[i] or key,
                 texts[i],
                 parse_time(row["time"]),
                 row["place"],
@@ -119,7 +125,7 @@ def _tickets(frame: Any, chosen: Any, start: int, classifier: Any) -> "Iterator[
                 answered=answered,
             )
         except JiesuError as error:
-            err.print(f"{ids[i]}:{error}", style="yellow", markup=False, highlight=False)
+            err.print(f"第 {start + i + 1} 行 {ids[i] or ''}:{error}", style="yellow", markup=False, highlight=False)
 
 
 def _source(where: str, columns: list[str]) -> "History":
@@ -156,17 +162,17 @@ def hotspots(
         since = last - timedelta(days=days) if days and last else None
         with err.status("归组"):
             frame = run(history, since, half_life=half_life, smallest=smallest)
-    if save:
-        import polars as pl
+        if save:
+            import polars as pl
 
-        frame.with_columns(pl.col("ids").list.join(" ")).write_csv(save)
+            frame.with_columns(pl.col("ids").list.join(" ")).write_csv(save)
     if as_json:
         typer.echo(json.dumps(frame.head(top).to_dicts(), ensure_ascii=False))
         return
     table = Table("序", "热度", "件", "事项", "类别", "起", "止", "代表工单")
     for row in frame.head(top).iter_rows(named=True):
-        shown = (row[k] for k in ("rank", "heat", "tickets", "title", "category", "first", "last", "representative"))
-        table.add_row(*("" if v is None else f"{v:.2f}" if isinstance(v, float) else str(v) for v in shown))
+        last_four = (row[k] for k in ("category", "first", "last", "representative"))
+        table.add_row(*plain((row["rank"], f"{row['heat']:.2f}", row["tickets"], row["title"], *last_four)))
     out.print(table)
     out.print(f"共 {len(frame)} 组;热度 = Σ 0.5^(距今天数/{half_life:g}) × √(不同日数/件数)")
 
@@ -191,8 +197,8 @@ def forecast(
         history = _source(source, column or [])
         with err.status("预测"):
             result = run(history, parse_time(at) if at else None)
-    if save:
-        result.table.write_csv(save)
+        if save:
+            result.table.write_csv(save)
     if as_json:
         rows = {
             "month": result.month,
@@ -203,7 +209,7 @@ def forecast(
         return
     table = Table("地点", "类别", "概率", "上月", "去年同月", title=f"{result.month} 预测")
     for row in result.table.head(top).iter_rows():
-        table.add_row(row[0], row[1], f"{row[2]:.2f}", *map(str, row[3:]))
+        table.add_row(*plain((row[0], row[1], f"{row[2]:.2f}", *row[3:])))
     out.print(table)
     past = Table("月", "对数", "有诉求", "AUROC", "去年同月", "命中率", "去年同月", title="回测:只用当月之前的工单")
     for row in result.backtest.iter_rows():
