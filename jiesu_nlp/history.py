@@ -10,7 +10,6 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import chain, islice
 from pathlib import Path
@@ -31,6 +30,7 @@ from jiesu_nlp.matter import (
     shared_names,
     shown_names,
 )
+from jiesu_nlp.parallel import map_ahead
 from jiesu_nlp.places import place_key
 from jiesu_nlp.text import as_utc
 
@@ -67,7 +67,9 @@ class History:
             self._finalizer = weakref.finalize(self, shutil.rmtree, folder, True)
             url = f"sqlite:///{folder}/history.db"
         self._rates: dict[tuple[str | None, str | None, int, int], float] = {}
-        with _named_errors("the history cannot be opened; name a file that can be written, or postgresql+psycopg://…"):
+        with tables.named_errors(
+            "the history cannot be opened; name a file that can be written, or postgresql+psycopg://…"
+        ):
             # A statement's parameters hold a ticket's text, and stay out of messages.
             self._engine = sa.create_engine(url, hide_parameters=True)
             if self._engine.dialect.name == "sqlite":
@@ -125,19 +127,10 @@ class History:
         """
         rest = iter(tickets)
         batches = iter(lambda: list(islice(rest, _BATCH)), [])
-        if jobs == 1:
-            return sum(map(self._store, map(tables.read_tickets, batches)))
-        from joblib import Parallel, delayed
-
-        stored = 0
-        with Parallel(jobs, return_as="generator") as pool:
-            # A few batches at a time: joblib would read on without end while the writer lags behind.
-            for some in iter(lambda: list(islice(batches, 16 * jobs)), []):
-                stored += sum(map(self._store, pool(delayed(tables.read_tickets)(batch) for batch in some)))
-        return stored
+        return sum(map(self._store, map_ahead(tables.read_tickets, batches, jobs)))
 
     def _store(self, read: Sequence[tables.Read]) -> int:
-        with _named_errors("the tickets were not stored"), self._engine.begin() as connection:
+        with tables.named_errors("the tickets were not stored"), self._engine.begin() as connection:
             # Writing first takes the lock, on either database, so that writers queue here.
             connection.execute(sa.update(tables.meta).where(tables.meta.c.key == "format").values(value=FORMAT))
             stored = sa.select(tables.tickets.c.id).where(tables.tickets.c.id.in_([one.id for one in read]))
@@ -173,7 +166,7 @@ class History:
             HistoryError: no such ticket.
         """
         key = tables.storable(ticket_id)
-        with _named_errors("the answer was not stored"), self._engine.begin() as connection:
+        with tables.named_errors("the answer was not stored"), self._engine.begin() as connection:
             connection.execute(sa.update(tables.meta).where(tables.meta.c.key == "format").values(value=FORMAT))
             if not connection.execute(sa.select(tables.tickets.c.seq).where(tables.tickets.c.id == key)).first():
                 raise HistoryError(f"the history has no ticket {ticket_id!r}; append it first")
@@ -273,17 +266,6 @@ class History:
         chosen = sa.select(tables.tickets).where(*where).order_by(row.time, row.seq)
         with self._engine.connect().execution_options(yield_per=_BATCH) as connection:
             yield from connection.execute(chosen)
-
-
-@contextmanager
-def _named_errors(what: str) -> Iterator[None]:
-    """A database's error as ours, by its kind: its own message may hold a ticket's text."""
-    try:
-        yield
-    except ImportError:
-        raise HistoryError(f"{what} (pip install 'jiesu_nlp[postgres]')") from None
-    except sa.exc.SQLAlchemyError as error:
-        raise HistoryError(f"{what} ({type(error).__name__})") from None
 
 
 def _compare(matter: Matter, rows: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -1,6 +1,7 @@
 """The tables of a history, the same on SQLite and PostgreSQL, and what stands in their rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -172,3 +173,14 @@ def to_seconds(time: datetime) -> int:
 def to_time(seconds: int) -> datetime:
     """The time, in UTC."""
     return datetime.fromtimestamp(seconds, UTC)
+
+
+@contextmanager
+def named_errors(what: str) -> Iterator[None]:
+    """A database's error as ours, by its kind: its own message may hold a ticket's text."""
+    try:
+        yield
+    except ImportError:
+        raise HistoryError(f"{what} (pip install 'jiesu_nlp[postgres]')") from None
+    except sa.exc.SQLAlchemyError as error:
+        raise HistoryError(f"{what} ({type(error).__name__})") from None

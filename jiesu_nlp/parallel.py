@@ -1,0 +1,27 @@
+"""The same function over many items on several processes, in order, without running ahead."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+_AHEAD = 16
+
+
+def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], jobs: int = 1) -> Iterator[Result]:
+    """Results in the order of `items`, of which at most 16 a process are held at a time.
+
+    Args:
+        function: importable by name, for it runs in other processes.
+    """
+    if jobs == 1:
+        yield from map(function, items)
+        return
+    from joblib import Parallel, delayed
+
+    rest = iter(items)
+    with Parallel(jobs, return_as="generator") as pool:
+        # Some at a time: joblib would read on without end while the caller lags behind.
+        while some := list(islice(rest, _AHEAD * jobs)):
+            yield from pool(delayed(function)(item) for item in some)
