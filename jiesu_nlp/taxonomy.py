@@ -125,7 +125,8 @@ class Taxonomy:
     def to_dict(self) -> dict[str, object]:
         """JSON-ready form, kept inside a model so that it needs no folder."""
         heads = {head: [astuple(label)[:4] for label in labels] for head, labels in self.heads.items()}
-        return {"name": self.name, "version": self.version, "hash": self.hash, "heads": heads}
+        aliases = {head: dict(known) for head, known in self.aliases.items() if head in heads}
+        return {"name": self.name, "version": self.version, "hash": self.hash, "heads": heads, "aliases": aliases}
 
 
 def labels_folder() -> Path:

@@ -139,7 +139,8 @@ class TfidfModel:
         try:
             stored = meta["taxonomy"]
             heads = {head: tuple(Label(*row) for row in rows) for head, rows in stored["heads"].items()}
-            taxonomy = Taxonomy(stored["name"], stored["version"], heads)
+            aliases = {head: dict(known) for head, known in stored.get("aliases", {}).items()}
+            taxonomy = Taxonomy(stored["name"], stored["version"], heads, aliases)
             words, chars = (tuple(arrays[k].tobytes().decode().split("\n")) for k in ("words", "chars"))
             config = FeatureConfig(**meta["features"])
         except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:

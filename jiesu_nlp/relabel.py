@@ -1,0 +1,297 @@
+"""The relabelling job: tables of any length in, one labelled table out, on all cores.
+
+Rows are labelled a chunk at a time, and each chunk becomes a part beside the output. A job that was
+killed goes on from its parts when it is started again with the same inputs, model and settings; when
+the last part is there, the parts are joined and moved to the output in one step.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jiesu_nlp.errors import TableError, UnknownLabelError
+from jiesu_nlp.parallel import map_ahead
+from jiesu_nlp.predict import Classification, Classifier, default_model_folder
+from jiesu_nlp.streams import Chunk, Row, columns_of, find_tables, join_parts, read_chunks, write_part
+from jiesu_nlp.tables import Columns, guess_columns
+from jiesu_nlp.text import join_fields
+
+CHUNK_ROWS = 2000
+_HEADS = ("category", "department", "intent")
+LABEL_COLUMNS = (
+    *(f"jiesu_{head}{part}" for head in _HEADS for part in ("", "_name", "_probability")),
+    "jiesu_assisting",
+    "jiesu_handling",
+    "jiesu_handling_line",
+    "jiesu_recurrence",
+    "jiesu_recurrence_known",
+    "jiesu_needs_review",
+)
+REJECT_COLUMNS = ("jiesu_file", "jiesu_row", "jiesu_error", "jiesu_message")
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What every chunk of a job is labelled with; also what a resumed job must agree on."""
+
+    columns: tuple[str, ...]
+    text: tuple[str, ...]
+    old: tuple[tuple[str, str], ...]
+    ending: str
+    model: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A labelled chunk: its rows, its rejects and its counts, ready to be written."""
+
+    number: int
+    rows: bytes
+    rejects: bytes
+    counts: dict[str, Any]
+
+
+@dataclass
+class Summary:
+    """What a job did.
+
+    Attributes:
+        rows: labelled. rejected: not labelled, in the rejects file with the reason. review: labelled with a
+            warning.
+        labels: ``{head: {code: rows}}``.
+        changed: ``{head: {old code: {new code: rows}}}`` against the columns of old labels; a cell that the
+            taxonomy does not know stands as ``?``.
+        out, rejects: the files; `rejects` is ``None`` where no row was rejected.
+    """
+
+    rows: int = 0
+    rejected: int = 0
+    review: int = 0
+    labels: dict[str, Counter[str]] = field(default_factory=dict)
+    changed: dict[str, dict[str, Counter[str]]] = field(default_factory=dict)
+    out: str = ""
+    rejects: str | None = None
+
+    def add(self, counts: dict[str, Any]) -> None:
+        """Add the counts of a part."""
+        self.rows += counts["rows"]
+        self.rejected += counts["rejected"]
+        self.review += counts["review"]
+        for head, codes in counts["labels"].items():
+            self.labels.setdefault(head, Counter()).update(codes)
+        for head, table in counts["changed"].items():
+            for old, codes in table.items():
+                self.changed.setdefault(head, {}).setdefault(old, Counter()).update(codes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return dict(vars(self))
+
+
+def relabel(
+    inputs: Sequence[str | Path] | str | Path,
+    out: str | Path,
+    *,
+    text: Sequence[str] = (),
+    old: Sequence[str] = (),
+    model: str | Path | None = None,
+    jobs: int = 1,
+    engine: str = "local",
+    chunk_rows: int = CHUNK_ROWS,
+    restart: bool = False,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Summary:
+    """Label every row of tables and write one table, its original columns and `LABEL_COLUMNS`.
+
+    Rows keep their order. A row whose text cannot be classified, or that is no row of the table, goes to
+    ``OUT.rejects.csv`` with file, number and reason.
+
+    Args:
+        inputs: csv, tsv, xlsx, jsonl or parquet files, folders of them, globs.
+        text: text columns, joined in this order; guessed by default.
+        old: columns of old labels to compare with, ``head=column``; guessed by default.
+        engine: ``local``, or ``ray`` for Ray Data on one machine or a cluster.
+        restart: throw away what an earlier, other job left beside `out`.
+        progress: called with the number of rows done so far.
+
+    Raises:
+        TableError: inputs cannot be read or do not fit together, or an unfinished job with other inputs
+            or settings lies beside `out`.
+    """
+    target = Path(out)
+    if not target.absolute().parent.is_dir():
+        raise TableError(f"{target.parent}: there is no such folder")
+    if target.suffix.lower() not in (".csv", ".tsv", ".xlsx", ".jsonl", ".parquet"):
+        raise TableError(f"{target.name}: the output must end in .csv, .tsv, .xlsx, .jsonl or .parquet")
+    paths = find_tables([inputs] if isinstance(inputs, str | Path) else inputs)
+    if target.absolute() in [path.absolute() for path in paths]:
+        raise TableError(f"{target.name}: the output is one of the inputs; name another file")
+    columns = columns_of(paths)
+    if taken := [name for name in columns if name in (*LABEL_COLUMNS, *REJECT_COLUMNS)]:
+        raise TableError(f"the table has a column {taken[0]!r} already; it was labelled before, or rename it")
+    chosen = guess_columns(columns, text, old)
+    task = _task(columns, chosen, target, Path(model) if model else default_model_folder())
+    work = target.with_name(target.name + ".partial")
+    _begin(work, task, paths, chunk_rows, restart)
+    done = {int(path.stem) for path in work.glob("*.counts")}
+    todo = (chunk for chunk in read_chunks(paths, chunk_rows) if chunk.number not in done)
+    rows = sum(_counts(work, number)["all"] for number in done)
+    progress(rows)
+    for part in _label_all(todo, task, jobs, engine):
+        _write(work, part)
+        rows += part.counts["all"]
+        progress(rows)
+    return _finish(work, task, target)
+
+
+def _task(columns: Sequence[str], chosen: Columns, target: Path, model: Path) -> _Task:
+    digest = hashlib.sha256()
+    for file in sorted(model.iterdir()):
+        digest.update(file.name.encode() + file.read_bytes())
+    old = tuple((head, column) for head, column in chosen.labels.items() if head in _HEADS)
+    ending = target.suffix.lower()
+    return _Task(tuple(columns), chosen.text, old, ending, str(model.absolute()), digest.hexdigest()[:16])
+
+
+def _begin(work: Path, task: _Task, paths: Sequence[Path], chunk_rows: int, restart: bool) -> None:
+    """Make the folder of parts, or check that the one that is there belongs to the same job."""
+    files = [[str(p.absolute()), p.stat().st_size, p.stat().st_mtime_ns] for p in paths]
+    job = json.dumps(
+        {"task": asdict(task) | {"model": ""}, "files": files, "chunk_rows": chunk_rows}, ensure_ascii=False
+    )
+    shutil.rmtree(_finished(work), ignore_errors=True)
+    if restart:
+        shutil.rmtree(work, ignore_errors=True)
+    if (work / "job.json").exists():
+        if (work / "job.json").read_text(encoding="utf-8") != job:
+            raise TableError(f"{work.name} is of an unfinished job with other inputs, model or settings; use restart")
+        return
+    work.mkdir(exist_ok=True)
+    _replace(work / "job.json", job.encode())
+
+
+def _label_all(chunks: Iterable[Chunk], task: _Task, jobs: int, engine: str) -> Iterator[_Part]:
+    if engine == "local":
+        yield from map_ahead(label_chunk, ((chunk, task) for chunk in chunks), jobs)
+    elif engine == "ray":
+        from jiesu_nlp.relabel_ray import label_on_ray
+
+        yield from label_on_ray(chunks, task, jobs)
+    else:
+        raise TableError(f"engine {engine!r} is neither 'local' nor 'ray'")
+
+
+@cache
+def _classifier(model: str, fingerprint: str) -> Classifier:
+    return Classifier.load(model)
+
+
+def label_chunk(work: tuple[Chunk, _Task]) -> _Part:
+    """Label one chunk; runs in any process."""
+    chunk, task = work
+    classifier = _classifier(task.model, task.fingerprint)
+    texts = [join_fields(*(_cell(row.get(name)) for name in task.text)) for row in chunk.rows]
+    good: list[Row] = []
+    rejects: list[Row] = []
+    labels = {head: Counter[str]() for head in _HEADS}
+    changed: dict[str, dict[str, Counter[str]]] = {head: {} for head, _ in task.old}
+    review = 0
+    for i, answer in enumerate(classifier.classify_batch(texts)):
+        row = chunk.rows[i]
+        if i in chunk.broken or not isinstance(answer, Classification):
+            error = ("BrokenRow", chunk.broken[i]) if i in chunk.broken else (answer.error, answer.message)  # type: ignore[union-attr]
+            rejects.append(row | dict(zip(REJECT_COLUMNS, (chunk.file, chunk.first + i, *error), strict=True)))
+            continue
+        good.append(row | dict(zip(LABEL_COLUMNS, _values(answer), strict=True)))
+        review += answer.needs_review
+        for head in _HEADS:
+            labels[head][getattr(answer, head).code] += 1
+        for head, column in task.old:
+            if cell := _cell(row.get(column)):
+                before = changed[head].setdefault(_old_code(classifier, head, cell), Counter())
+                before[getattr(answer, head).code] += 1
+    counts = {"all": len(texts), "rows": len(good), "rejected": len(rejects), "review": review}
+    tables = {"labels": labels, "changed": changed}
+    columns = (*task.columns, *LABEL_COLUMNS)
+    return _Part(
+        chunk.number,
+        write_part(good, columns, task.ending),
+        write_part(rejects, (*task.columns, *REJECT_COLUMNS), ".csv"),
+        counts | tables,
+    )
+
+
+def _values(answer: Classification) -> Iterator[Any]:
+    for head in _HEADS:
+        scored = getattr(answer, head)
+        yield from (scored.code, scored.name, round(scored.probability, 4))
+    yield " ".join(department.code for department in answer.assisting)
+    yield from (answer.handling.code, answer.handling.line)
+    yield from (round(answer.recurrence.score, 4), round(answer.recurrence.score_known, 4))
+    yield answer.needs_review
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _old_code(classifier: Classifier, head: str, cell: str) -> str:
+    try:
+        return classifier.taxonomy.resolve(head, cell)
+    except UnknownLabelError:
+        return "?"
+
+
+def _write(work: Path, part: _Part) -> None:
+    """Write a part; its counts come last, and say that it is whole."""
+    for kind, content in (("rows", part.rows), ("rejects", part.rejects)):
+        _replace(work / f"{part.number:08}.{kind}", content)
+    _replace(work / f"{part.number:08}.counts", json.dumps(part.counts, ensure_ascii=False).encode())
+
+
+def _counts(work: Path, number: int) -> dict[str, Any]:
+    counts: dict[str, Any] = json.loads((work / f"{number:08}.counts").read_text(encoding="utf-8"))
+    return counts
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, whatever kills this process."""
+    draft = path.with_name(path.name + ".tmp")
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def _finish(work: Path, task: _Task, target: Path) -> Summary:
+    numbers = sorted(int(path.stem) for path in work.glob("*.counts"))
+    summary = Summary(out=str(target))
+    for number in numbers:
+        summary.add(_counts(work, number))
+    draft, rejects = work / "joined", target.with_name(target.name + ".rejects.csv")
+    join_parts([work / f"{n:08}.rows" for n in numbers], (*task.columns, *LABEL_COLUMNS), draft, task.ending)
+    if summary.rejected:
+        columns = (*task.columns, *REJECT_COLUMNS)
+        join_parts([work / f"{n:08}.rejects" for n in numbers], columns, work / "rejects", ".csv")
+        (work / "rejects").replace(rejects)
+        summary.rejects = str(rejects)
+    else:
+        rejects.unlink(missing_ok=True)
+    draft.replace(target)
+    # Renamed first: a folder that was being deleted when the process was killed must not look unfinished.
+    work.replace(_finished(work))
+    shutil.rmtree(_finished(work))
+    return summary
+
+
+def _finished(work: Path) -> Path:
+    return work.with_name(work.name + ".finished")

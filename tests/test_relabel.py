@@ -1,0 +1,179 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import polars as pl
+import pytest
+from conftest import ROOT, SAMPLES
+from typer.testing import CliRunner
+
+from jiesu_nlp import classify
+from jiesu_nlp.cli import app
+from jiesu_nlp.errors import TableError
+from jiesu_nlp.relabel import LABEL_COLUMNS, relabel
+
+TEXTS = ["小区停水三天了", "公司拖欠工资", "路灯坏了没人修", "楼下烧烤油烟太大", "建议增加公交班次"]
+
+
+def _csv(path, rows, encoding="utf-8"):
+    with path.open("w", encoding=encoding, newline="") as file:
+        csv.writer(file).writerows([["工单编号", "主要内容", "承办单位"], *rows])
+    return path
+
+
+@pytest.fixture
+def table(tmp_path):
+    return _csv(tmp_path / "in.csv", [[i, TEXTS[i % 5], "市水务局"] for i in range(23)])
+
+
+def _read(path):
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_rows_keep_their_order_and_columns_and_gain_labels(table, tmp_path):
+    summary = relabel(table, tmp_path / "out.csv", chunk_rows=5)
+    rows = _read(tmp_path / "out.csv")
+    assert [row["工单编号"] for row in rows] == [str(i) for i in range(23)] and summary.rows == 23
+    assert list(rows[0]) == ["工单编号", "主要内容", "承办单位", *LABEL_COLUMNS]
+    for row in rows[:5]:
+        answer = classify(row["主要内容"])
+        assert row["jiesu_department"] == answer.department.code
+        assert float(row["jiesu_recurrence"]) == round(answer.recurrence.score, 4)
+    assert summary.labels["department"].total() == 23 and summary.changed["department"]["water"].total() == 23
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.csv", "out.csv"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "xlsx", "jsonl", "parquet"])
+def test_every_format_in_and_out(ending, table, tmp_path):
+    out = tmp_path / f"a.{ending}"
+    relabel(table, out, chunk_rows=7)
+    again = tmp_path / "b.jsonl"
+    frame = {"xlsx": pl.read_excel, "parquet": pl.read_parquet, "jsonl": pl.read_ndjson}.get(ending)
+    if frame:
+        assert frame(out)["主要内容"].to_list() == [TEXTS[i % 5] for i in range(23)]
+    with pytest.raises(TableError, match="labelled before"):
+        relabel(out, again)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_one_process_or_two_and_any_run_give_the_same_bytes(ending, table, tmp_path):
+    outs = [tmp_path / f"{name}.{ending}" for name in ("one", "two", "again")]
+    for out, jobs in zip(outs, (1, 2, 1), strict=True):
+        relabel(table, out, jobs=jobs, chunk_rows=4)
+    assert len({out.read_bytes() for out in outs}) == 1
+
+
+def test_gb18030_folders_and_globs(tmp_path):
+    (tmp_path / "in").mkdir()
+    _csv(tmp_path / "in" / "b.csv", [[2, TEXTS[1], ""]])
+    _csv(tmp_path / "in" / "a.csv", [[1, TEXTS[0], ""]], "gb18030")
+    for inputs in (tmp_path / "in", str(tmp_path / "in" / "*.csv")):
+        relabel(inputs, tmp_path / "out.csv")
+        assert [row["主要内容"] for row in _read(tmp_path / "out.csv")] == TEXTS[:2]
+
+
+def test_bad_rows_go_to_the_rejects_with_the_reason(tmp_path):
+    table = _csv(tmp_path / "in.csv", [[1, TEXTS[0], ""], [2, "", ""], [3, "abc", ""], [4], [5, TEXTS[1], ""]])
+    summary = relabel(table, tmp_path / "out.csv", chunk_rows=2)
+    rejects = _read(tmp_path / "out.csv.rejects.csv")
+    assert (summary.rows, summary.rejected) == (2, 3)
+    assert [row["工单编号"] for row in _read(tmp_path / "out.csv")] == ["1", "5"]
+    assert [(row["jiesu_row"], row["jiesu_error"]) for row in rejects] == [
+        ("2", "EmptyTextError"),
+        ("3", "NoChineseError"),
+        ("4", "BrokenRow"),
+    ]
+    assert rejects[0]["工单编号"] == "2" and rejects[0]["jiesu_file"] == "in.csv"
+
+
+JOB = """
+import sys
+from jiesu_nlp.relabel import relabel
+relabel(sys.argv[1], sys.argv[2], jobs=int(sys.argv[3]), chunk_rows=20, progress=lambda n: print(n, flush=True))
+"""
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_killed_at_any_moment_and_run_again_the_output_is_the_same(jobs, tmp_path):
+    table = _csv(tmp_path / "in.csv", [[i, TEXTS[i % 5] + str(i) if i % 9 else "", ""] for i in range(600)])
+    relabel(table, tmp_path / "whole.csv", chunk_rows=20)
+    out = tmp_path / "out.csv"
+    command = [sys.executable, "-c", JOB, str(table), str(out), str(jobs)]
+    for i in range(5):
+        job = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True)
+        assert job.stdout
+        begun = int(job.stdout.readline())
+        job.stdout.readline()
+        time.sleep(0.03 * i)
+        os.killpg(job.pid, signal.SIGKILL)
+        job.wait()
+        assert out.exists() or (tmp_path / "out.csv.partial").is_dir()
+    assert begun > 0  # it went on from what was done
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    rejects = [path.with_name(path.name + ".rejects.csv").read_bytes() for path in (out, tmp_path / "whole.csv")]
+    assert rejects[0] == rejects[1]
+    assert not (tmp_path / "out.csv.partial").exists()
+
+
+def test_an_unfinished_job_with_other_settings_is_not_mixed_in(table, tmp_path):
+    out = tmp_path / "out.csv"
+
+    def stop(rows):
+        if rows:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        relabel(table, out, chunk_rows=5, progress=stop)
+    with pytest.raises(TableError, match="unfinished job"):
+        relabel(table, out, chunk_rows=6)
+    assert relabel(table, out, chunk_rows=6, restart=True).rows == 23
+
+
+@pytest.mark.parametrize(
+    ("inputs", "out", "message"),
+    [
+        (["no.csv"], "o.csv", "no such file"),
+        (["in.csv"], "in.csv", "one of the inputs"),
+        (["in.csv"], "o.doc", "must end in"),
+        (["in.csv"], "no/o.csv", "no such folder"),
+        (["in.csv", "other.csv"], "o.csv", "the first file"),
+        (["empty.csv"], "o.csv", "no rows"),
+    ],
+)
+def test_what_cannot_work_is_said_at_once(inputs, out, message, table, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other.csv").write_text("a,主要内容\n1,停水\n", encoding="utf-8")
+    (tmp_path / "empty.csv").write_text("", encoding="utf-8")
+    with pytest.raises(TableError, match=message):
+        relabel(inputs, out)
+
+
+def test_samples_from_jsonl(tmp_path):
+    summary = relabel(SAMPLES / "tax.jsonl", tmp_path / "o.jsonl")
+    first = json.loads((tmp_path / "o.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    assert summary.rows == 50 and first["id"] == "W-tax-001" and isinstance(first["jiesu_needs_review"], bool)
+
+
+def test_ray_gives_the_same_output(table, tmp_path):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    relabel(table, tmp_path / "local.csv", chunk_rows=4)
+    relabel(table, tmp_path / "ray.csv", chunk_rows=4, engine="ray", jobs=2)
+    assert (tmp_path / "ray.csv").read_bytes() == (tmp_path / "local.csv").read_bytes()
+    with pytest.raises(TableError, match="neither"):
+        relabel(table, tmp_path / "x.csv", engine="spark")
+
+
+def test_the_command(table, tmp_path):
+    out = tmp_path / "out.csv"
+    command = ["relabel", str(table), str(out), "--old", "department=承办单位", "--jobs", "1"]
+    shown = CliRunner().invoke(app, command)
+    assert shown.exit_code == 0 and "23 件已贴标签" in shown.output and "不同" in shown.output
+    counted = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    assert counted["rows"] == 23 and counted["changed"]["department"]["water"]["water"] > 0
+    assert CliRunner().invoke(app, ["relabel", "no.csv", str(out)]).exit_code == 2
