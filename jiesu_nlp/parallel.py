@@ -6,11 +6,11 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_AHEAD = 16
+_AHEAD = 4
 
 
 def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], jobs: int = 1) -> Iterator[Result]:
-    """Results in the order of `items`, of which at most 16 a process are held at a time.
+    """Results in the order of `items`, of which at most 4 a process are held at a time.
 
     Args:
         function: importable by name, for it runs in other processes.

@@ -23,7 +23,7 @@ from jiesu_nlp.streams import Chunk, Row, columns_of, find_tables, join_parts, r
 from jiesu_nlp.tables import Columns, guess_columns
 from jiesu_nlp.text import join_fields
 
-CHUNK_ROWS = 2000
+CHUNK_ROWS = 500
 _HEADS = ("category", "department", "intent")
 LABEL_COLUMNS = (
     *(f"jiesu_{head}{part}" for head in _HEADS for part in ("", "_name", "_probability")),

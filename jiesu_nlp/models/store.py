@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
 from jiesu_nlp.errors import ModelFormatError
 
@@ -21,9 +22,10 @@ def write_folder(folder: str | Path, meta: Mapping[str, Any], arrays: Mapping[st
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     (path / "model.json").unlink(missing_ok=True)
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    (path / "arrays.safetensors").write_bytes(save(contiguous))
-    text = json.dumps({"format": FORMAT} | dict(meta), ensure_ascii=False, indent=1, sort_keys=True)
+    content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    (path / "arrays.safetensors").write_bytes(content)
+    own = {"format": FORMAT, "arrays_sha256": sha256(content).hexdigest()}
+    text = json.dumps(dict(meta) | own, ensure_ascii=False, indent=1, sort_keys=True)
     (path / "model.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -38,13 +40,16 @@ def read_folder(
     path = Path(folder)
     try:
         meta = json.loads((path / "model.json").read_text(encoding="utf-8"))
-        arrays: dict[str, NDArray[Any]] = load_file(path / "arrays.safetensors")
+        content = (path / "arrays.safetensors").read_bytes()
+        arrays: dict[str, NDArray[Any]] = load(content)
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelFormatError(f"{path}: not a readable model folder ({error})") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise ModelFormatError(f"{path}: model.json is not of format {FORMAT}; train again with this version")
     if meta.get("kind") != kind:
         raise ModelFormatError(f"{path}: kind is {meta.get('kind')!r}, expected {kind!r}")
+    if meta.get("arrays_sha256") != sha256(content).hexdigest():
+        raise ModelFormatError(f"{path}: model.json and arrays.safetensors do not belong together; copy both again")
     for name, dtype in expected.items():
         if name not in arrays or arrays[name].dtype != _DTYPES[dtype]:
             raise ModelFormatError(f"{path}: array {name!r} of type {dtype} is missing; the folder is damaged")

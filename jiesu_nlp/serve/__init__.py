@@ -1,0 +1,1 @@
+"""The HTTP wrapper: the library's answers, served with limits; see ``docs/http.md``."""

@@ -1,0 +1,223 @@
+"""The application: routes, and nothing that the library does not do."""
+
+import asyncio
+import hmac
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from jiesu_nlp.answer import Classification, Rejected
+from jiesu_nlp.history import History, Ticket
+from jiesu_nlp.predict import Classifier
+from jiesu_nlp.serve.engine import Engine
+from jiesu_nlp.serve.feedback import LABELS, FeedbackStore
+from jiesu_nlp.serve.files import FileJobs
+from jiesu_nlp.serve.guard import Guard, add_problems, problem
+from jiesu_nlp.serve.schemas import (
+    BatchIn,
+    FeedbackIn,
+    FileJob,
+    HistoryIn,
+    Problem,
+    Status,
+    Stored,
+    TicketIn,
+)
+from jiesu_nlp.serve.settings import Settings
+
+_PAGE = Path(__file__).parent / "page"
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    code: {"model": Problem, "description": text}
+    for code, text in (
+        (401, "no or a wrong key"),
+        (413, "the body is too large"),
+        (422, "the request cannot be understood, or a text cannot be classified"),
+        (429, "busy; come again after Retry-After"),
+        (504, "it took too long"),
+    )
+}
+_bearer = HTTPBearer(auto_error=False, description="one of JIESU_KEYS, where any is set")
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application for these settings, those of the environment by default."""
+    chosen = settings or Settings()
+    engine = Engine(chosen)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, engine.load)
+        app.state.feedback = await loop.run_in_executor(None, FeedbackStore, chosen.feedback)
+        app.state.history = await loop.run_in_executor(None, History, chosen.history) if chosen.history else None
+        app.state.files = FileJobs(chosen)
+        watching = [asyncio.create_task(engine.watch()), asyncio.create_task(app.state.files.sweep())]
+        yield
+        for task in watching:
+            task.cancel()
+        await loop.run_in_executor(None, engine.close)
+        await loop.run_in_executor(None, app.state.files.close)
+        app.state.feedback.close()
+        if app.state.history:
+            app.state.history.close()
+
+    app = FastAPI(
+        title="jiesu_nlp",
+        version=version("jiesu_nlp"),
+        summary="读市民诉求:类别、部门、派单方式与未诉先办",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.engine, app.state.settings = engine, chosen
+    add_problems(app)
+    for method, path, route, model, summary in _ROUTES:
+        about: dict[str, Any] = {"summary": summary, "dependencies": [Depends(_key)], "responses": _PROBLEMS}
+        app.add_api_route(path, route, methods=[method], response_model=model, **about)
+    app.add_api_route("/healthz", _healthy, methods=["GET"], response_model=Status, summary="进程在")
+    app.add_api_route("/readyz", _ready, methods=["GET"], response_model=Status, summary="模型已加载")
+    app.add_api_route("/metrics", _metrics, methods=["GET"], summary="Prometheus 指标")
+    for path, name, kind in _ASSETS:
+        app.add_api_route(path, _asset(name, kind), methods=["GET"], include_in_schema=False)
+    app.add_middleware(Guard, settings=chosen, engine=engine)
+    return app
+
+
+def _key(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+    """Check the bearer key, in a time that does not depend on which or how much of it is right."""
+    keys = [key.get_secret_value().encode() for key in request.app.state.settings.keys]
+    token = given.credentials.encode() if given else b""
+    if keys and not any([hmac.compare_digest(token, key) for key in keys]):
+        raise problem(401, "Unauthorized", "give one of the server's keys as a bearer token")
+
+
+async def _classify(body: TicketIn, request: Request) -> JSONResponse:
+    state = request.app.state
+    _check_length(state.settings, body.text)
+
+    def work(classifier: Classifier) -> dict[str, Any]:
+        answer = classifier.classify(body.text, top=body.top, history=state.history, at=body.at, place=body.place)
+        return answer.to_dict()
+
+    return JSONResponse(await state.engine.run(work))
+
+
+async def _batch(body: BatchIn, request: Request) -> JSONResponse:
+    """A list of answers; a text that cannot be classified has row, error and message in its place."""
+    state = request.app.state
+    if len(body.items) > state.settings.max_batch:
+        raise problem(413, "Batch too large", f"{len(body.items)} items; send at most {state.settings.max_batch}")
+    for item in body.items:
+        _check_length(state.settings, item.text)
+
+    def work(classifier: Classifier) -> list[dict[str, Any]]:
+        top = max(item.top for item in body.items)
+        at, place = [item.at for item in body.items], [item.place for item in body.items]
+        texts = [item.text for item in body.items]
+        answers = classifier.classify_batch(texts, top=top, history=state.history, at=at, place=place)
+        return [answer.to_dict() for answer in answers]
+
+    return JSONResponse(await state.engine.run(work))
+
+
+def _check_length(settings: Settings, text: str) -> None:
+    if len(text) > settings.max_text:
+        raise problem(413, "Text too long", f"a text has {len(text)} characters; send at most {settings.max_text}")
+
+
+async def _feedback(body: FeedbackIn, request: Request) -> Stored:
+    """Stored when this answers; `jiesu feedback` exports it for `jiesu train`."""
+    state = request.app.state
+    _check_length(state.settings, body.text)
+    given = {head: getattr(body, head) for head in LABELS if getattr(body, head)}
+    if not given:
+        raise problem(422, "No label", "give at least one of category, department, intent, recurrence")
+    taxonomy = state.engine.classifier.taxonomy
+    labels = {head: taxonomy.resolve(head, value) for head, value in given.items()}
+    await state.engine.run(lambda _: state.feedback.add(body.id, body.text, labels))
+    return Stored(stored=1)
+
+
+async def _append(body: HistoryIn, request: Request) -> Stored:
+    state = request.app.state
+    if state.history is None:
+        raise problem(409, "No history", "the server was started without JIESU_HISTORY")
+    if len(body.tickets) > state.settings.max_batch:
+        raise problem(413, "Batch too large", f"{len(body.tickets)} tickets; send at most {state.settings.max_batch}")
+    for ticket in body.tickets:
+        _check_length(state.settings, ticket.text)
+    tickets = [Ticket(**ticket.model_dump()) for ticket in body.tickets]
+    return Stored(stored=await state.engine.run(lambda _: state.history.append(tickets)))
+
+
+async def _taxonomy(request: Request) -> JSONResponse:
+    """Names and codes of every head, as the answers have them."""
+    taxonomy = request.app.state.engine.classifier.taxonomy
+    heads = {
+        head: [{"code": label.code, "name": label.name, "parent": label.parent} for label in labels]
+        for head, labels in taxonomy.heads.items()
+    }
+    return JSONResponse({"name": taxonomy.name, "version": taxonomy.version, "hash": taxonomy.hash, "heads": heads})
+
+
+async def _upload(request: Request, name: str) -> FileJob:
+    """Send a csv or xlsx table as the body, its file name as `name`."""
+    job: FileJob = await request.app.state.files.start(name, request.stream())
+    return job
+
+
+async def _job(request: Request, job: str) -> FileJob:
+    found: FileJob = request.app.state.files.status(job)
+    return found
+
+
+async def _result(request: Request, job: str) -> FileResponse:
+    path, name = request.app.state.files.result(job)
+    return FileResponse(path, filename=name, media_type="application/octet-stream")
+
+
+async def _healthy() -> Status:
+    return Status(status="ok")
+
+
+async def _ready(request: Request) -> Response:
+    name = request.app.state.engine.name
+    status = Status(status="ok" if name else "loading", model=name)
+    return JSONResponse(status.model_dump(), 200 if name else 503)
+
+
+async def _metrics() -> Response:
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+_ROUTES: tuple[tuple[str, str, Any, Any, str], ...] = (
+    ("POST", "/v1/classify", _classify, Classification, "一件诉求"),
+    ("POST", "/v1/classify/batch", _batch, list[Classification | Rejected], "一批诉求,按序回答"),
+    ("POST", "/v1/feedback", _feedback, Stored, "人工更正"),
+    ("POST", "/v1/history", _append, Stored, "往期工单入库"),
+    ("GET", "/v1/taxonomy", _taxonomy, None, "标签体系"),
+    ("POST", "/v1/files", _upload, FileJob, "整表贴标签"),
+    ("GET", "/v1/files/{job}", _job, FileJob, "进度"),
+    ("GET", "/v1/files/{job}/result", _result, None, "结果文件"),
+)
+_ASSETS = (
+    ("/", "index.html", "text/html; charset=utf-8"),
+    ("/page.css", "page.css", "text/css; charset=utf-8"),
+    ("/page.js", "page.js", "text/javascript; charset=utf-8"),
+)
+
+
+def _asset(name: str, kind: str) -> Any:
+    content = (_PAGE / name).read_bytes()
+
+    async def serve() -> Response:
+        return Response(content, media_type=kind)
+
+    return serve

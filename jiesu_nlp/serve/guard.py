@@ -1,0 +1,173 @@
+"""What surrounds every request: limits, an id, one log line, metrics, and errors as problem+json."""
+
+import json
+import logging
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import Counter, Gauge, Histogram
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from jiesu_nlp.errors import HistoryError, InvalidTextError, JiesuError
+from jiesu_nlp.serve.engine import BusyError, Engine
+from jiesu_nlp.serve.settings import Settings
+
+log = logging.getLogger("jiesu_nlp.serve")
+
+_REQUESTS = Counter("jiesu_requests_total", "Requests by route and status", ["route", "status"])
+_SECONDS = Histogram("jiesu_request_seconds", "Seconds a request took, by route", ["route"])
+_ACTIVE = Gauge("jiesu_active_requests", "Requests that work or wait")
+_RELOADS = Gauge("jiesu_model_reloads", "How often the model was loaded anew")
+
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+     b"img-src 'self' data:; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"),
+)  # fmt: skip
+
+
+class Problematic(HTTPException):
+    """An error with a title, answered as problem+json."""
+
+    def __init__(self, status: int, title: str, detail: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(status, detail, headers)
+        self.title = title
+
+
+def problem(status: int, title: str, detail: str) -> Problematic:
+    """An error to raise in a route; neither `title` nor `detail` may hold a ticket's text."""
+    return Problematic(status, title, detail)
+
+
+class _Started:
+    """The status of an answer, 0 until it begins."""
+
+    status = 0
+
+
+def _counted(scope: Scope, receive: Receive, limit: int) -> Receive:
+    """Receive a body, and stop where it grows beyond the limit, or says that it will."""
+    declared = dict(scope["headers"]).get(b"content-length", b"")
+    read = int(declared) if declared.isdigit() and int(declared) > limit else 0
+
+    async def counted() -> Message:
+        nonlocal read
+        message: Message = {"type": "http.request"} if read > limit else await receive()
+        read += len(message.get("body", b""))
+        if read > limit:
+            detail = f"the body may have at most {limit} bytes"
+            raise Problematic(413, "Body too large", detail, {"connection": "close"})
+        return message
+
+    return counted
+
+
+class Guard:
+    """Pure ASGI, so that a body that is too large is refused while it comes in."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, engine: Engine) -> None:
+        self._app, self._settings, self._engine = app, settings, engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, its body counted and its answer marked."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begin, request_id, answer = time.perf_counter(), uuid.uuid4().hex[:16], _Started()
+
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answer.status = message["status"]
+                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode()), *_HEADERS]
+            await send(message)
+
+        limit = self._settings.max_file if scope["path"] == "/v1/files" else self._settings.max_body
+        try:
+            await self._app(scope, _counted(scope, receive, limit), marked)
+        except Exception as error:
+            # Its message and the lines of its traceback may hold a ticket's text; only its kind is told.
+            log.error("failed", extra={"fields": {"id": request_id, "error": type(error).__name__}})
+            if not answer.status:
+                wrong = _answer(500, "Internal error", f"see the log for request {request_id}")
+                await wrong(scope, receive, marked)
+        finally:
+            self._record(scope, answer.status or 500, time.perf_counter() - begin, request_id)
+
+    def _record(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        _REQUESTS.labels(route, status).inc()
+        _SECONDS.labels(route).observe(seconds)
+        _ACTIVE.set(self._engine.active)
+        _RELOADS.set(self._engine.reloads)
+        fields = {"id": request_id, "method": scope["method"], "route": route, "status": status}
+        log.info("request", extra={"fields": fields | {"ms": round(1000 * seconds, 1)}})
+
+
+def _answer(
+    status: int, title: str, detail: str, headers: dict[str, str] | None = None, errors: list[Any] | None = None
+) -> JSONResponse:
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    if errors is not None:
+        body["errors"] = errors
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+def add_problems(app: FastAPI) -> None:
+    """Answer every error as problem+json that never echoes the request."""
+
+    def on(kind: type[Exception], make: Callable[[Any], JSONResponse]) -> None:
+        async def handle(_: Request, error: Exception) -> JSONResponse:
+            return make(error)
+
+        app.add_exception_handler(kind, handle)
+
+    def invalid(error: RequestValidationError) -> JSONResponse:
+        # `input` and `ctx` of an error hold what was sent.
+        told = [{"where": [str(part) for part in e["loc"] if part in _PLACES or isinstance(part, int)],
+                 "what": e["type"]} for e in error.errors()]  # fmt: skip
+        return _answer(422, "Invalid request", "the body is not what the schema asks for", errors=told[:20])
+
+    on(RequestValidationError, invalid)
+    on(HTTPException, lambda e: _answer(e.status_code, getattr(e, "title", "Error"), str(e.detail), e.headers))
+    on(InvalidTextError, lambda e: _answer(422, type(e).__name__, str(e)))
+    on(HistoryError, lambda e: _answer(503, type(e).__name__, str(e)))
+    on(JiesuError, lambda e: _answer(422, type(e).__name__, "a label is none of the taxonomy's; see GET /v1/taxonomy"))
+    on(BusyError, lambda e: _answer(429, "Busy", "come again later", {"Retry-After": str(e.retry_after)}))
+    on(TimeoutError, lambda _: _answer(504, "Timeout", "it took too long; send less at once"))
+
+
+_PLACES = {
+    "body", "query", "path", "text", "at", "place", "top", "items", "id", "category", "department", "intent",
+    "recurrence", "tickets", "time", "outcome", "answered", "name", "job",
+}  # fmt: skip
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, event and its fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line = {"time": f"{stamp}.{int(record.msecs):03}Z", "level": record.levelname.lower(), "event": record.msg}
+        if not record.name.startswith("jiesu_nlp"):  # the server's own words about starting and stopping
+            line["event"] = record.getMessage() if record.levelno < logging.ERROR else "server error"
+        return json.dumps(line | getattr(record, "fields", {}), ensure_ascii=False)
+
+
+def set_up_logging() -> None:
+    """JSON lines on standard error, for this package and for uvicorn."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    for name in ("jiesu_nlp", "uvicorn", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO)

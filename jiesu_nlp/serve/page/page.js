@@ -1,0 +1,212 @@
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+const KINDS = {
+  repeated: "反映过不止一次", unanswered: "答复未办", long_standing: "持续很久", periodic: "反复、周期",
+  collective: "很多人受影响", ageing: "老化破损",
+};
+const PROBLEMS = {
+  401: "需要访问密钥", 413: "内容太长", 422: "内容不能识别", 429: "服务忙,请稍后再试", 503: "服务暂不可用", 504: "处理超时",
+};
+const ERRORS = { EmptyTextError: "正文是空的", NoChineseError: "正文里没有中文", TextTooLongError: "正文太长" };
+let asked = null;
+
+function show(id, text) {
+  $(id).textContent = text || "";
+  $(id).hidden = !text;
+}
+
+async function call(path, options = {}) {
+  const key = sessionStorage.getItem("key");
+  const headers = { ...options.headers, ...(key ? { Authorization: `Bearer ${key}` } : {}) };
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers });
+  } catch {
+    throw new Error("连不上服务,请检查网络");
+  }
+  if (response.ok) return response;
+  if (response.status === 401) {
+    $("key-form").hidden = false;
+    $("key").focus();
+  }
+  const told = await response.json().catch(() => ({}));
+  throw new Error(ERRORS[told.title] || PROBLEMS[response.status] || `出错(${response.status})`);
+}
+
+const post = (path, body) =>
+  call(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+
+function bars(id, labels) {
+  $(id).replaceChildren(...labels.map((label) => {
+    const item = document.createElement("li");
+    const [name, share, bar] = ["span", "span", "i"].map((tag) => item.appendChild(document.createElement(tag)));
+    name.textContent = label.name;
+    share.textContent = `${(100 * label.probability).toFixed(1)}%`;
+    bar.style.width = `${100 * label.probability}%`;
+    return item;
+  }));
+}
+
+/* Offsets of the answer count characters; JavaScript's strings count UTF-16 units. */
+function mark(text, answer) {
+  const chars = Array.from(text);
+  const kinds = chars.map(() => new Set());
+  const folded = chars.map((c) => c.toLowerCase());
+  for (const { word, weight } of answer.explanation) {
+    const letters = Array.from(word);
+    if (weight <= 0 || word === "0") continue;
+    for (let i = 0; i + letters.length <= folded.length; i++) {
+      if (letters.every((c, k) => folded[i + k] === c)) letters.forEach((_, k) => kinds[i + k].add("word"));
+    }
+  }
+  for (const { start, end } of answer.recurrence.evidence) {
+    for (let i = start ?? 0; i < (end ?? 0); i++) kinds[i].add("cue");
+  }
+  const parts = [];
+  for (let i = 0, from = 0; i < chars.length; i++) {
+    const [here, next] = [kinds[i], kinds[i + 1]].map((set) => [...(set || [])].sort().join(" "));
+    if (i + 1 < chars.length && here === next) continue;
+    const piece = chars.slice(from, i + 1).join("");
+    const element = here ? document.createElement("mark") : null;
+    if (element) {
+      element.className = here;
+      element.textContent = piece;
+    }
+    parts.push(element || piece);
+    from = i + 1;
+  }
+  $("marked").replaceChildren(...parts);
+}
+
+function evidence(recurrence) {
+  $("score").textContent = `${(100 * recurrence.score).toFixed(0)}%`;
+  $("known").textContent = `本可先办;其中主管单位本可知道 ${(100 * recurrence.score_known).toFixed(0)}%`;
+  $("evidence").replaceChildren(...recurrence.evidence.map((e) => {
+    const item = document.createElement("li");
+    item.textContent = e.ticket
+      ? `往期工单 ${e.ticket},${e.time.slice(0, 10)},相似 ${e.similarity.toFixed(2)}`
+      : `“${e.text}”:${KINDS[e.kind] || e.kind}(${e.basis})`;
+    return item;
+  }));
+  const seen = recurrence.count
+    ? `一年内同一事项 ${recurrence.count} 件(月次 ${recurrence.month_count},年次 ${recurrence.year_count})` +
+      (recurrence.came_back ? ",答复后又来" : "")
+    : "没有同一事项的往期工单";
+  $("history").textContent = recurrence.is_prior ? "没有接入历史,只凭文字判断" : seen;
+}
+
+function render(text, answer) {
+  $("answer").hidden = false;
+  show("review", answer.needs_review ? `建议人工复核:${answer.review_reasons.join(";")}` : "");
+  const urgent = answer.handling.code === "emergency";
+  show("emergency", urgent ? `紧急情况,请立即转 ${answer.handling.line}` : "");
+  bars("categories", answer.categories);
+  bars("departments", answer.departments);
+  bars("intents", answer.intents);
+  $("assisting").textContent = answer.assisting.length ? `协办:${answer.assisting.map((d) => d.name).join("、")}` : "";
+  $("handling").textContent = answer.handling.name + (answer.handling.line ? ` ${answer.handling.line}` : "");
+  $("basis").textContent = answer.handling.basis;
+  evidence(answer.recurrence);
+  mark(text, answer);
+  $("model").textContent = `模型 ${answer.model.name} ${answer.model.version},体系 ${answer.model.taxonomy_version}`;
+  for (const head of ["category", "department", "intent"]) $(`right-${head}`).value = answer[head].code;
+  $("thanks").textContent = "";
+}
+
+let names = null;
+async function loadNames() {
+  if (names) return;
+  names = (await (await call("/v1/taxonomy")).json()).heads;
+  for (const head of ["category", "department", "intent"]) {
+    $(`right-${head}`).replaceChildren(...names[head].map((label) => new Option(label.name, label.code)));
+  }
+}
+
+async function guarded(form, work) {
+  const button = form.querySelector("button");
+  show("error", "");
+  button.disabled = true;
+  try {
+    await work();
+  } catch (error) {
+    show("error", error.message);
+  } finally {
+    button.disabled = false;
+  }
+}
+
+function submit(id, work) {
+  $(id).addEventListener("submit", (event) => {
+    event.preventDefault();
+    guarded($(id), work);
+  });
+}
+
+submit("ask", async () => {
+  const text = $("text").value;
+  const place = $("place").value.trim() || null;
+  await loadNames();
+  const answer = await (await post("/v1/classify", { text, place })).json();
+  asked = { id: `page-${crypto.randomUUID?.() ?? Date.now()}`, text };
+  render(text, answer);
+});
+
+submit("correction", async () => {
+  const labels = Object.fromEntries(["category", "department", "intent"].map((head) => [head, $(`right-${head}`).value]));
+  await post("/v1/feedback", { ...asked, ...labels });
+  $("thanks").textContent = "已记下,谢谢。更正会用于以后的训练。";
+});
+
+submit("key-form", async () => {
+  sessionStorage.setItem("key", $("key").value);
+  $("key-form").hidden = true;
+  await loadNames();
+});
+
+submit("send", async () => {
+  const file = $("file").files[0];
+  $("job").hidden = false;
+  $("download").hidden = true;
+  $("bar").removeAttribute("value");
+  $("state").textContent = "上传中……";
+  let job = await (await call(`/v1/files?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file })).json();
+  while (job.state === "waiting" || job.state === "working") {
+    $("state").textContent = job.state === "waiting" ? "排队中……" : `已贴标签 ${job.rows} 件……`;
+    await new Promise((wake) => setTimeout(wake, 400));
+    job = await (await call(`/v1/files/${job.id}`)).json();
+  }
+  $("bar").value = job.state === "done" ? 1 : 0;
+  if (job.state === "failed") throw new Error(`这张表不能处理:${job.message}`);
+  $("state").textContent = `完成:${job.rows} 件已贴标签,${job.rejected} 行不能识别`;
+  $("download").hidden = false;
+  $("download").onclick = () => guarded($("job"), async () => {
+    const response = await call(`/v1/files/${job.id}/result`);
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(await response.blob());
+    link.download = file.name.replace(/(\.\w+)$/, "-贴标签$1");
+    link.click();
+    URL.revokeObjectURL(link.href);
+  });
+});
+
+$("text").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("ask").requestSubmit();
+});
+
+const tabs = [$("tab-one"), $("tab-table")];
+function choose(tab) {
+  for (const other of tabs) {
+    other.setAttribute("aria-selected", other === tab);
+    other.tabIndex = other === tab ? 0 : -1;
+    $(other.getAttribute("aria-controls")).hidden = other !== tab;
+  }
+  show("error", "");
+  tab.focus();
+}
+tabs.forEach((tab, i) => {
+  tab.addEventListener("click", () => choose(tab));
+  tab.addEventListener("keydown", (event) => {
+    if (event.key === "ArrowLeft" || event.key === "ArrowRight") choose(tabs[1 - i]);
+  });
+});

@@ -1,0 +1,57 @@
+"""Running the server: one process, or several that share a port."""
+
+import os
+from typing import Any
+
+import uvicorn
+from pydantic import ValidationError
+from uvicorn.supervisors import Multiprocess
+
+from jiesu_nlp.errors import JiesuError
+from jiesu_nlp.serve.guard import set_up_logging
+from jiesu_nlp.serve.settings import Settings
+
+
+def run(given: dict[str, Any]) -> None:
+    """Serve until told to stop; then finish what was accepted.
+
+    Args:
+        given: settings from the command line, which win over the environment.
+
+    Raises:
+        JiesuError: a setting is wrong; names it, and not its value.
+    """
+    for name, value in given.items():
+        os.environ[f"JIESU_{name.upper()}"] = str(value)  # so that every process reads the same
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        wrong = ", ".join(f"JIESU_{str(e['loc'][0]).upper()} ({e['msg']})" for e in error.errors(include_input=False))
+        raise JiesuError(f"settings: {wrong}") from None
+    set_up_logging()
+    config = uvicorn.Config(
+        "jiesu_nlp.serve.run:build",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=round(settings.shutdown),
+        timeout_keep_alive=5,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+    server = uvicorn.Server(config)
+    if settings.workers == 1:
+        server.run()
+    else:
+        Multiprocess(config, sockets=[config.bind_socket()]).run()
+
+
+def build() -> Any:
+    """The application of one process."""
+    from jiesu_nlp.serve.app import create_app
+
+    set_up_logging()
+    return create_app()

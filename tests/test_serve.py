@@ -1,0 +1,339 @@
+import dataclasses
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from conftest import SAMPLES
+from fastapi.testclient import TestClient
+
+from jiesu_nlp import classify
+from jiesu_nlp.models.tfidf import TfidfModel
+from jiesu_nlp.predict import default_model_folder
+from jiesu_nlp.serve.app import create_app
+from jiesu_nlp.serve.feedback import FeedbackStore
+from jiesu_nlp.serve.settings import Settings
+from jiesu_nlp.taxonomy import Taxonomy
+from jiesu_nlp.train import train
+
+TEXT = "望京西园四区自来水管老化渗水,反映多次没人管"
+SECRET = "独一无二的秘密诉求文字"
+
+
+def _settings(folder, **more):
+    return Settings(_env_file=None, feedback=folder / "feedback.db", files=folder / "files", **more)
+
+
+@pytest.fixture
+def client(tmp_path):
+    with TestClient(create_app(_settings(tmp_path, history=str(tmp_path / "h.db")))) as client:
+        yield client
+
+
+def test_the_answer_is_to_dict_and_nothing_else(client, tmp_path):
+    with TestClient(create_app(_settings(tmp_path))) as plain:
+        assert plain.post("/v1/classify", json={"text": TEXT}).json() == classify(TEXT).to_dict()
+        batch = plain.post("/v1/classify/batch", json={"items": [{"text": TEXT}, {"text": ""}]}).json()
+    assert batch[0] == classify(TEXT).to_dict() and batch[1]["error"] == "EmptyTextError"
+    assert client.get("/healthz").json()["status"] == "ok"
+    assert client.get("/readyz").json()["model"] == "default 1.0"
+    heads = client.get("/v1/taxonomy").json()["heads"]
+    assert len(heads["department"]) == 33
+
+
+def test_history_is_appended_and_heard(client):
+    answered = {"outcome": "已解决", "answered": "2026-01-03T08:00:00"}
+    ticket = {"id": "a", "text": TEXT, "time": "2026-01-01T08:00:00"} | answered
+    assert client.post("/v1/history", json={"tickets": [ticket]}).json() == {"stored": 1}
+    assert client.post("/v1/history", json={"tickets": [ticket]}).json() == {"stored": 0}
+    answer = client.post("/v1/classify", json={"text": TEXT, "at": "2026-02-01T08:00:00"}).json()
+    assert answer["recurrence"]["count"] == 1 and answer["recurrence"]["came_back"]
+
+
+def test_feedback_becomes_training_data(client, tmp_path):
+    names = {"water": "市水务局", "tax": "tax"}
+    for name, told in names.items():
+        for line in (SAMPLES / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()[:12]:
+            row = json.loads(line)
+            body = {"id": row["id"], "text": row["body"], "department": told}
+            assert client.post("/v1/feedback", json=body).json() == {"stored": 1}
+    assert client.post("/v1/feedback", json=body).json() == {"stored": 1}
+    assert client.post("/v1/feedback", json={"id": "0", "text": "x"}).status_code == 422
+    wrong = client.post("/v1/feedback", json={"id": "9", "text": SECRET, "department": SECRET})
+    assert wrong.status_code == 422 and SECRET not in wrong.text
+    out = tmp_path / "f.jsonl"
+    assert FeedbackStore(tmp_path / "feedback.db", create=False).export(out) == 24
+    assert json.loads(out.read_text(encoding="utf-8").splitlines()[0])["department"] == "water"
+    taxonomy = Taxonomy.load()
+    heads = {"department": tuple(label for label in taxonomy.heads["department"] if label.code in names)}
+    trained = train([out], tmp_path / "m", taxonomy=dataclasses.replace(taxonomy, heads=heads))
+    assert trained.rows == 24 and set(trained.metrics) == {"department"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/v1/classify", {"text": ""}, 422),
+        ("POST", "/v1/classify", {"text": "no chinese"}, 422),
+        ("POST", "/v1/classify", {"text": SECRET, "extra": SECRET}, 422),
+        ("POST", "/v1/classify", {"text": SECRET, "at": SECRET}, 422),
+        ("POST", "/v1/classify", {"text": SECRET * 3000}, 413),
+        ("POST", "/v1/classify/batch", {"items": []}, 422),
+        ("POST", "/v1/classify/batch", {"items": [{"text": SECRET}] * 257}, 413),
+        ("POST", "/v1/history", {"tickets": [{"id": "1", "text": SECRET, "time": SECRET}]}, 422),
+        ("GET", "/v1/files/../../etc/passwd", None, 404),
+        ("GET", "/v1/files/" + "0" * 32, None, 404),
+        ("POST", "/v1/files?name=x.exe", {}, 422),
+        ("GET", "/nothing", None, 404),
+        ("PUT", "/v1/classify", {}, 405),
+    ],
+)
+def test_errors_are_problems_that_never_echo(client, method, path, body, status):
+    answer = client.request(method, path, json=body)
+    assert answer.status_code == status and answer.json()["status"] == status
+    assert answer.headers["content-type"] == "application/problem+json" and answer.headers["x-request-id"]
+    assert SECRET not in answer.text
+
+
+def test_a_body_that_is_too_large_is_refused_unread(tmp_path):
+    with TestClient(create_app(_settings(tmp_path, max_body=1000))) as client:
+        assert client.post("/v1/classify", content=b"x" * 2000).status_code == 413
+        assert client.post("/v1/classify", content=(b"x" * 600 for _ in range(3))).status_code == 413
+        assert client.post("/v1/classify", json={"text": TEXT}).status_code == 200
+
+
+def test_keys_are_asked_for_where_there_are_any(tmp_path):
+    with TestClient(create_app(_settings(tmp_path, keys=["first", "second"]))) as client:
+        assert client.post("/v1/classify", json={"text": TEXT}).status_code == 401
+        for key, status in (("second", 200), ("third", 401), ("", 401)):
+            headers = {"Authorization": f"Bearer {key}"}
+            assert client.post("/v1/classify", json={"text": TEXT}, headers=headers).status_code == status
+        assert client.get("/healthz").status_code == client.get("/").status_code == 200
+
+
+def test_more_than_the_bound_get_429_and_when_to_come_again(tmp_path):
+    with TestClient(create_app(_settings(tmp_path, concurrency=1, threads=1))) as client:
+        entered, leave = threading.Event(), threading.Event()
+        engine = client.app.state.engine
+
+        def hold(_):
+            entered.set()
+            leave.wait(10)
+
+        held = client.portal.start_task_soon(engine.run, hold)
+        assert entered.wait(5)
+        busy = client.post("/v1/classify", json={"text": TEXT})
+        assert busy.status_code == 429 and int(busy.headers["retry-after"]) >= 1
+        assert client.get("/healthz").status_code == 200  # the event loop is free
+        leave.set()
+        held.result(5)
+        assert client.post("/v1/classify", json={"text": TEXT}).status_code == 200
+
+
+def test_what_takes_too_long_is_504(tmp_path):
+    with TestClient(create_app(_settings(tmp_path, timeout=0.1))) as client:
+        engine = client.app.state.engine
+        with pytest.raises(TimeoutError):
+            client.portal.call(engine.run, lambda _: time.sleep(0.5))
+
+
+def test_a_changed_model_is_loaded_without_a_dropped_request(tmp_path):
+    folder = tmp_path / "model"
+    model = TfidfModel.load(str(default_model_folder()))
+
+    def save(name):
+        dataclasses.replace(model, meta=dict(model.meta) | {"name": name}).save(str(folder))
+
+    save("one")
+    with TestClient(create_app(_settings(tmp_path, model=folder, reload_every=0.05))) as client:
+        seen = {client.post("/v1/classify", json={"text": TEXT}).json()["model"]["name"]}
+        save("two")
+        end = time.monotonic() + 20
+        while "two" not in seen and time.monotonic() < end:
+            answer = client.post("/v1/classify", json={"text": TEXT})
+            assert answer.status_code == 200
+            seen.add(answer.json()["model"]["name"])
+        assert seen == {"one", "two"}
+        (folder / "model.json").write_text("{}", encoding="utf-8")
+        time.sleep(0.3)
+        assert client.post("/v1/classify", json={"text": TEXT}).json()["model"]["name"] == "two"
+
+
+def test_a_file_comes_back_labelled(client):
+    table = "工单编号,主要内容\n1,小区停水了\n2,\n3,公司拖欠工资\n".encode("gb18030")
+    job = client.post("/v1/files", params={"name": "工单.csv"}, content=table).json()
+    for _ in range(200):
+        job = client.get(f"/v1/files/{job['id']}").json()
+        if job["state"] in ("done", "failed"):
+            break
+        time.sleep(0.05)
+    assert (job["state"], job["rows"], job["rejected"]) == ("done", 2, 1), job
+    result = client.get(f"/v1/files/{job['id']}/result")
+    assert result.content.decode("utf-8-sig").splitlines()[1].startswith("1,小区停水了,convenience")
+    failed = client.post("/v1/files", params={"name": "x.csv"}, content=b"\n").json()
+    for _ in range(100):
+        if client.get(f"/v1/files/{failed['id']}").json()["state"] == "failed":
+            break
+        time.sleep(0.05)
+    assert client.get(f"/v1/files/{failed['id']}/result").status_code == 409
+
+
+def test_openapi_has_examples_and_the_page_needs_nothing_from_outside(client):
+    described = client.get("/openapi.json").json()
+    assert "examples" in described["components"]["schemas"]["TicketIn"]["properties"]["text"]
+    page = client.get("/")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for path in ("/", "/page.css", "/page.js"):
+        text = client.get(path).text
+        assert "http://" not in text and "https://" not in text
+
+
+def _free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+class Server:
+    """A real server process."""
+
+    def __init__(self, folder, **settings):
+        self.port, self.log = _free_port(), folder / "server.log"
+        given = {"feedback": folder / "feedback.db", "files": folder / "files", "port": self.port} | settings
+        environment = os.environ | {f"JIESU_{k.upper()}": str(v) for k, v in given.items()}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "jiesu_nlp.cli", "serve"], env=environment, cwd=folder,
+            stderr=self.log.open("ab"), start_new_session=True,
+        )  # fmt: skip
+        self.url = f"http://127.0.0.1:{self.port}"
+        for _ in range(200):
+            try:
+                if httpx.get(self.url + "/readyz").status_code == 200:
+                    return
+            except httpx.HTTPError:
+                time.sleep(0.1)
+        raise AssertionError(self.log.read_text())
+
+    def stop(self, how=signal.SIGTERM):
+        os.killpg(self.process.pid, how)
+        self.process.wait(20)
+
+
+@pytest.fixture
+def server(tmp_path):
+    started = []
+
+    def start(**settings):
+        started.append(Server(tmp_path, **settings))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.stop(signal.SIGKILL)
+
+
+def test_64_clients_at_twice_the_bound_see_no_5xx_and_leave_no_text(server, tmp_path):
+    running = server(concurrency=32)
+    statuses = []
+
+    def ask(i):
+        with httpx.Client(timeout=60) as client:
+            for k in range(4):
+                body = {"id": f"{i}-{k}", "text": SECRET + str(i), "department": "water"}
+                kind = ("feedback", body) if k == 3 else ("classify", {"text": SECRET + str(random.random())})
+                statuses.append((kind[0], client.post(f"{running.url}/v1/{kind[0]}", json=kind[1]).status_code))
+
+    with ThreadPoolExecutor(64) as pool:
+        list(pool.map(ask, range(64)))
+    assert {status for _, status in statuses} <= {200, 429} and ("classify", 200) in statuses
+    metrics = httpx.get(running.url + "/metrics").text
+    stored = sum(1 for kind, status in statuses if (kind, status) == ("feedback", 200))
+    running.stop(signal.SIGKILL)
+    assert stored == len(list(FeedbackStore(tmp_path / "feedback.db", create=False).rows())) > 0
+    assert SECRET not in metrics and "jiesu_requests_total" in metrics
+    log = running.log.read_text(encoding="utf-8")
+    assert SECRET not in log and SECRET.encode("unicode_escape").decode() not in log
+    assert all(json.loads(line)["event"] for line in log.splitlines())
+
+
+def test_a_worker_killed_amid_feedback_loses_nothing_acknowledged(server, tmp_path):
+    running = server(workers=2)
+    acknowledged = []
+
+    def tell(i):
+        for k in range(30):
+            try:
+                body = {"id": f"{i}-{k}", "text": TEXT, "department": "water"}
+                if httpx.post(running.url + "/v1/feedback", json=body, timeout=10).status_code == 200:
+                    acknowledged.append(f"{i}-{k}")
+            except httpx.HTTPError:
+                time.sleep(0.05)
+
+    threads = [threading.Thread(target=tell, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    children = subprocess.run(["pgrep", "-P", str(running.process.pid)], capture_output=True, text=True).stdout.split()
+    killed = [pid for pid in children if b"spawn_main" in (_cmdline(pid))]
+    assert killed
+    os.kill(int(killed[0]), signal.SIGKILL)
+    for thread in threads:
+        thread.join()
+    stored = {row["id"] for row in FeedbackStore(tmp_path / "feedback.db", create=False).rows()}
+    assert set(acknowledged) <= stored and len(acknowledged) > 60
+
+
+def _cmdline(pid):
+    with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123
+        return file.read()
+
+
+def test_what_was_accepted_is_finished_before_the_server_stops(server):
+    running = server()
+    results = []
+
+    def ask():
+        items = [{"text": TEXT * 40}] * 200
+        results.append(httpx.post(running.url + "/v1/classify/batch", json={"items": items}, timeout=60).status_code)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    time.sleep(0.4)
+    running.stop()
+    thread.join()
+    assert results == [200] and running.process.returncode in (0, -signal.SIGTERM)
+
+
+def test_settings_that_are_wrong_are_named(tmp_path):
+    command = [sys.executable, "-m", "jiesu_nlp.cli", "serve"]
+    done = subprocess.run(
+        command, env=os.environ | {"JIESU_PORT": "99999999"}, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "JIESU_PORT" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_any_request_that_follows_the_schema_gets_an_answer(tmp_path):
+    import schemathesis
+    from hypothesis import HealthCheck, given, settings
+
+    with TestClient(create_app(_settings(tmp_path, history=str(tmp_path / "h.db")))) as client:
+        schema = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
+
+        for result in schema.include(path_regex="^/v1/(classify|feedback|history)").get_all_operations():
+
+            @given(case=result.ok().as_strategy())
+            @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+            def check(case):
+                response = client.request(case.method, case.formatted_path, json=case.body)
+                assert response.status_code < 500, response.text
+
+            check()
