@@ -37,12 +37,17 @@ async function call(path, options = {}) {
 const post = (path, body) =>
   call(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 
+function percent(p) {
+  if (p > 0.999) return ">99.9%";
+  return p < 0.001 ? "<0.1%" : `${(100 * p).toFixed(1)}%`;
+}
+
 function bars(id, labels) {
   $(id).replaceChildren(...labels.map((label) => {
     const item = document.createElement("li");
     const [name, share, bar] = ["span", "span", "i"].map((tag) => item.appendChild(document.createElement(tag)));
     name.textContent = label.name;
-    share.textContent = `${(100 * label.probability).toFixed(1)}%`;
+    share.textContent = percent(label.probability);
     bar.style.width = `${100 * label.probability}%`;
     return item;
   }));
@@ -80,8 +85,8 @@ function mark(text, answer) {
 }
 
 function evidence(recurrence) {
-  $("score").textContent = `${(100 * recurrence.score).toFixed(0)}%`;
-  $("known").textContent = `本可先办;其中主管单位本可知道 ${(100 * recurrence.score_known).toFixed(0)}%`;
+  $("score").textContent = percent(recurrence.score);
+  $("known").textContent = `本可先办;主管单位本可知道 ${percent(recurrence.score_known)}`;
   $("evidence").replaceChildren(...recurrence.evidence.map((e) => {
     const item = document.createElement("li");
     item.textContent = e.ticket
