@@ -112,7 +112,7 @@ def relabel(
     """Label every row of tables and write one table, its original columns and `LABEL_COLUMNS`.
 
     Rows keep their order. A row whose text cannot be classified, or that is no row of the table, goes to
-    ``OUT.rejects.csv`` with file, number and reason.
+    ``OUT.rejects`` with file, number and reason.
 
     Args:
         inputs: csv, tsv, xlsx, jsonl or parquet files, folders of them, globs.
@@ -277,7 +277,7 @@ def _finish(work: Path, task: _Task, target: Path) -> Summary:
     summary = Summary(out=str(target))
     for number in numbers:
         summary.add(_counts(work, number))
-    draft, rejects = work / "joined", target.with_name(target.name + ".rejects.csv")
+    draft, rejects = work / "joined", target.with_name(target.name + ".rejects")
     join_parts([work / f"{n:08}.rows" for n in numbers], (*task.columns, *LABEL_COLUMNS), draft, task.ending)
     if summary.rejected:
         columns = (*task.columns, *REJECT_COLUMNS)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from jiesu_nlp.errors import InvalidTextError, TrainingDataError, UnknownLabelError
 from jiesu_nlp.metrics import abstain_threshold, assist_threshold, summarise
+from jiesu_nlp.model_card import model_card
 from jiesu_nlp.models.fit_tfidf import FitConfig, describe, fit
 from jiesu_nlp.models.tfidf import FloatArray, TfidfModel
 from jiesu_nlp.neardup import near_duplicate_groups
@@ -62,13 +63,22 @@ class Examples:
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What a training run saw and measured. `metrics` are out-of-fold, near-copies kept together."""
+    """What a training run saw and measured. `metrics` are out-of-fold, near-copies kept together.
+
+    Attributes:
+        examples: the rows, as they were read.
+        out_of_fold: ``{head: probabilities (n, k)}`` by models that have not seen the row.
+        targets: ``{head: positions of the labels (n,)}``, -1 where there is none.
+    """
 
     rows: int
     groups: int
     warnings: tuple[str, ...]
     metrics: Mapping[str, Mapping[str, float]]
     by_source: Mapping[str, Mapping[str, Mapping[str, float]]]
+    examples: Examples
+    out_of_fold: Mapping[str, FloatArray]
+    targets: Mapping[str, IntArray]
 
 
 def train(
@@ -131,7 +141,9 @@ def train(
         | {"python": platform.python_version()},
     }
     TfidfModel(**{k: getattr(model, k) for k in _MODEL_FIELDS}, meta=meta).save(str(out))
-    return TrainingReport(len(examples.texts), len(set(groups.tolist())), tuple(warnings), metrics, by_source)
+    (Path(out) / "MODEL_CARD.md").write_text(model_card(meta, scheme.to_dict()), encoding="utf-8")
+    seen = (len(examples.texts), len(set(groups.tolist())), tuple(warnings))
+    return TrainingReport(*seen, metrics, by_source, examples, out_of_fold, targets)
 
 
 _MODEL_FIELDS = ("taxonomy", "words", "chars", "idf", "weights", "scale", "bias", "config")

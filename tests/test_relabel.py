@@ -80,7 +80,7 @@ def test_gb18030_folders_and_globs(tmp_path):
 def test_bad_rows_go_to_the_rejects_with_the_reason(tmp_path):
     table = _csv(tmp_path / "in.csv", [[1, TEXTS[0], ""], [2, "", ""], [3, "abc", ""], [4], [5, TEXTS[1], ""]])
     summary = relabel(table, tmp_path / "out.csv", chunk_rows=2)
-    rejects = _read(tmp_path / "out.csv.rejects.csv")
+    rejects = _read(tmp_path / "out.csv.rejects")
     assert (summary.rows, summary.rejected) == (2, 3)
     assert [row["工单编号"] for row in _read(tmp_path / "out.csv")] == ["1", "5"]
     assert [(row["jiesu_row"], row["jiesu_error"]) for row in rejects] == [
@@ -116,7 +116,7 @@ def test_killed_at_any_moment_and_run_again_the_output_is_the_same(jobs, tmp_pat
     assert begun > 0  # it went on from what was done
     subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
-    rejects = [path.with_name(path.name + ".rejects.csv").read_bytes() for path in (out, tmp_path / "whole.csv")]
+    rejects = [path.with_name(path.name + ".rejects").read_bytes() for path in (out, tmp_path / "whole.csv")]
     assert rejects[0] == rejects[1]
     assert not (tmp_path / "out.csv.partial").exists()
 
