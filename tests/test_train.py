@@ -162,7 +162,7 @@ def _damage(folder, name, content):
         ("model.json", b"[]", "not of format"),
         ("model.json", b'{"format": 99}', "not of format"),
         ("model.json", b'{"format": 1, "kind": "bert"}', "kind is 'bert'"),
-        ("model.json", b'{"format": 1, "kind": "tfidf"}', "malformed"),
+        ("model.json", b'{"format": 1, "kind": "tfidf"}', "belong together"),
         ("arrays.safetensors", b"\x80\x04pickle", "not a readable model folder"),
     ],
 )
