@@ -58,8 +58,13 @@ def count_features(text: str, config: FeatureConfig) -> tuple[Counter[str], Coun
     return words, chars
 
 
+def collapse(text: str) -> str:
+    """White space as one space, for character n-grams."""
+    return _SPACE.sub(" ", text)
+
+
 def _ngrams(text: str, config: FeatureConfig) -> Iterator[str]:
-    text = _SPACE.sub(" ", text)
+    text = collapse(text)
     for n in range(config.char_min, config.char_max + 1):
         for i in range(len(text) - n + 1):
             yield text[i : i + n]

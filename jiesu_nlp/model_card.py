@@ -21,7 +21,7 @@ def model_card(meta: Mapping[str, Any], taxonomy: Mapping[str, Any]) -> str:
         "## Labels",
         "",
         f"Taxonomy {taxonomy['name']} {taxonomy['version']} (`{taxonomy['hash']}`): "
-        + ", ".join(f"{head} ({len(labels)})" for head, labels in heads.items())
+        + ", ".join(f"{head} ({len(labels)})" for head, labels in sorted(heads.items()))
         + ".",
         "",
         "## Data",
@@ -37,7 +37,7 @@ def model_card(meta: Mapping[str, Any], taxonomy: Mapping[str, Any]) -> str:
         "| head | " + " | ".join(_FIGURES) + " | sent to review below |",
         "|---|" + "---|" * (len(_FIGURES) + 1),
     ]
-    for head, figures in meta["metrics"].items():
+    for head, figures in sorted(meta["metrics"].items()):
         cells = [f"{figures[name]:.0f}" if name == "rows" else f"{figures[name]:.3f}" for name in _FIGURES]
         lines.append(f"| {head} | {' | '.join(cells)} | {meta['thresholds'].get(head, 0):.2f} |")
     lines += [

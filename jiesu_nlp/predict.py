@@ -37,13 +37,15 @@ class Options(TypedDict, total=False):
     """Optional arguments of `classify`.
 
     Attributes:
-        top: how many ranked labels. history: past tickets to look the matter up in.
+        top: how many ranked labels. explain: whether to weigh the words, which takes time.
+        history: past tickets to look the matter up in.
         at: when the ticket came in, by default the clock on the wall, as tables have it; only tickets
             before it are looked at.
         place: where, if a column says so. Of a list of texts, `at` and `place` may be lists too.
     """
 
     top: int
+    explain: bool
     history: "History | None"
     at: datetime | Sequence[datetime | None] | None
     place: str | Sequence[str | None] | None
@@ -117,7 +119,7 @@ class Classifier:
         if isinstance(text, list | tuple):
             return self.classify_batch(text, **options)
         asked = _asked([check_text(text)], options)
-        return self._answers(asked, options.get("top", 3), options.get("history"))[0]
+        return self._answers(asked, options)[0]
 
     def classify_batch(
         self, texts: Sequence[str], batch_size: int = 256, **options: Unpack[Options]
@@ -135,12 +137,12 @@ class Classifier:
                     good.append(row)
                 except InvalidTextError as error:
                     bad[row] = Rejected(row, type(error).__name__, str(error))
-            batch = self._answers([asked[row] for row in good], options.get("top", 3), options.get("history"))
+            batch = self._answers([asked[row] for row in good], options)
             done = dict(zip(good, batch, strict=True))
             answers += [done.get(row) or bad[row] for row in rows]
         return answers
 
-    def _answers(self, asked: Sequence[_Asked], top: int, history: "History | None") -> list[Classification]:
+    def _answers(self, asked: Sequence[_Asked], options: Options) -> list[Classification]:
         """Answers for checked texts; each is segmented and counted once, for labels and explanation alike."""
         texts = [one.text for one in asked]
         matrix = self._model.vectorise(texts)
@@ -149,7 +151,7 @@ class Classifier:
         parameters = self._model.meta.get("recurrence")
         probabilities["recurrence"] = text_levels(probabilities["recurrence"], texts, parameters, cues)
         return [
-            self._answer(asked[i], matrix[i], {head: p[i] for head, p in probabilities.items()}, cues[i], top, history)
+            self._answer(asked[i], matrix[i], {head: p[i] for head, p in probabilities.items()}, cues[i], options)
             for i in range(len(asked))
         ]
 
@@ -159,9 +161,9 @@ class Classifier:
         vector: sparse.csr_matrix,
         rows: Mapping[str, FloatArray],
         cues: Sequence[Cue],
-        top: int,
-        history: "History | None",
+        options: Options,
     ) -> Classification:
+        top, history = options.get("top", 3), options.get("history")
         ranked = {head: self._rank(head, p) for head, p in rows.items()}
         category, department, intent = (ranked[h][0] for h in ("category", "department", "intent"))
         assisting = tuple(d for d in ranked["department"][1:3] if d.probability >= self._assisting)
@@ -187,7 +189,7 @@ class Classifier:
             review_reasons=reasons,
             explanation=tuple(
                 WordWeight(head, word, weight)
-                for head in ("category", "department")
+                for head in (("category", "department") if options.get("explain", True) else ())
                 for word, weight in self._model.explain(vector, head, ranked[head][0].code)
             ),
             model=self._info,

@@ -204,7 +204,7 @@ def label_chunk(work: tuple[Chunk, _Task]) -> _Part:
     labels = {head: Counter[str]() for head in _HEADS}
     changed: dict[str, dict[str, Counter[str]]] = {head: {} for head, _ in task.old}
     review = 0
-    for i, answer in enumerate(classifier.classify_batch(texts)):
+    for i, answer in enumerate(classifier.classify_batch(texts, explain=False)):
         row = chunk.rows[i]
         if i in chunk.broken or not isinstance(answer, Classification):
             error = ("BrokenRow", chunk.broken[i]) if i in chunk.broken else (answer.error, answer.message)  # type: ignore[union-attr]

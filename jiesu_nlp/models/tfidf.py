@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from jiesu_nlp.errors import ModelFormatError
-from jiesu_nlp.features import FeatureConfig, count_features
+from jiesu_nlp.features import FeatureConfig
+from jiesu_nlp.models.grams import Counter
 from jiesu_nlp.models.store import read_folder, write_folder
 from jiesu_nlp.taxonomy import Label, Taxonomy
 
@@ -46,9 +47,8 @@ class TfidfModel:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
-    def _index(self) -> tuple[dict[str, int], dict[str, int]]:
-        words = {word: i for i, word in enumerate(self.words)}
-        return words, {gram: i + len(words) for i, gram in enumerate(self.chars)}
+    def _counter(self) -> Counter:
+        return Counter(self.words, self.chars, self.config)
 
     @cached_property
     def _dense(self) -> FloatArray:
@@ -62,23 +62,16 @@ class TfidfModel:
 
     def vectorise(self, texts: Sequence[str]) -> sparse.csr_matrix:
         """Feature values before idf weighting folded in: shape (n, features), two unit blocks a row."""
-        data: list[float] = []
-        indices: list[int] = []
-        indptr = [0]
-        for text in texts:
-            for counts, index in zip(count_features(text, self.config), self._index, strict=True):
-                found = sorted((index[key], n) for key, n in counts.items() if key in index)
-                if found:
-                    ids = np.array([i for i, _ in found])
-                    values = 1.0 + np.log(np.array([n for _, n in found], dtype=np.float64))
-                    values /= np.sqrt(np.square(values * self.idf[ids]).sum())
-                    indices.extend(ids.tolist())
-                    data.extend(values.tolist())
-            indptr.append(len(indices))
-        return sparse.csr_matrix(
-            (np.array(data, np.float32), np.array(indices, np.int64), np.array(indptr, np.int64)),
-            shape=(len(texts), len(self.idf)),
-        )
+        rows, entries, counts = self._counter.count(texts)
+        values = 1.0 + np.log(counts)
+        # Words and n-grams of a row are two blocks, each of unit length; both are runs of the sorted entries.
+        block = 2 * rows + (entries >= len(self.words))
+        starts = np.flatnonzero(np.diff(block, prepend=-1))
+        if len(starts):
+            length = np.sqrt(np.add.reduceat(np.square(values * self.idf[entries]), starts))
+            values /= np.repeat(length, np.diff(np.append(starts, len(block))))
+        indptr = np.searchsorted(rows, np.arange(len(texts) + 1))
+        return sparse.csr_matrix((values.astype(np.float32), entries, indptr), shape=(len(texts), len(self.idf)))
 
     def predict_proba(self, texts: Sequence[str]) -> dict[str, FloatArray]:
         """Calibrated probabilities, ``{head: (n, k) float32}``; a row sums to 1.
