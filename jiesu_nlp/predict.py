@@ -1,6 +1,7 @@
 """The answer: text in, `Classification` out."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Classification", "Classifier", "Rejected", "classify", "default_model_folder"]
 
+_HEADS = ("category", "department", "intent", "recurrence")
 _GROUP_SURE = 0.9
 _NO_EVIDENCE = 0.05
 """P(level 2) below which phrases that look like evidence are not shown: readers mark few of them."""
@@ -65,20 +67,36 @@ class Classifier:
     def __init__(self, model: TfidfModel, taxonomy: Taxonomy | None = None) -> None:
         """Wrap a model, read through `taxonomy` where one is given.
 
+        A head that the model was not trained for (a table had only departments, say) is answered by the
+        packaged model.
+
         Raises:
-            ModelFormatError: the model was trained on another label set than answers are made of.
+            ModelFormatError: the model has none of the heads that answers are made of.
             TaxonomyMismatchError: the taxonomy lacks codes of the model, or has others, and its
                 ``mapping.csv`` does not say what became of them.
         """
-        for head in ("category", "department", "intent", "recurrence"):
-            if head not in model.taxonomy.heads:
-                raise ModelFormatError(f"the model has no head {head!r}; use model.predict_proba for other label sets")
-        self._model = model.migrate(taxonomy) if taxonomy else model
-        self._taxonomy = taxonomy or model.taxonomy
+        missing = [head for head in _HEADS if head not in model.taxonomy.heads]
+        if len(missing) == len(_HEADS):
+            raise ModelFormatError(
+                f"the model has none of the heads {', '.join(_HEADS)}; use model.predict_proba for other label sets"
+            )
+        own = model.migrate(taxonomy) if taxonomy else model
+        packaged = TfidfModel.load(str(default_model_folder())) if missing else own
+        # The model that each head is answered by: what one's own was not trained for, the packaged one knows.
+        self._by_head = {head: packaged if head in missing else own for head in _HEADS}
+        self._model = own
+        labels = taxonomy or model.taxonomy
+        heads = {h: m.taxonomy.heads[h] if h in missing else labels.heads[h] for h, m in self._by_head.items()}
+        self._taxonomy = replace(labels, heads=heads) if missing else labels
         meta = model.meta
-        check_parameters(meta.get("recurrence"))
-        self._thresholds: Mapping[str, float] = meta.get("thresholds", {})
-        self._assisting = float(self._thresholds.get("assisting", 1.0))
+        parameters = self._by_head["recurrence"].meta.get("recurrence")
+        check_parameters(parameters)
+        self._recurrence = parameters
+        self._thresholds: Mapping[str, float] = {
+            head: m.meta.get("thresholds", {}).get(head, 0.0) for head, m in self._by_head.items()
+        }
+        assisting = self._by_head["department"].meta.get("thresholds", {}).get("assisting", 1.0)
+        self._assisting = float(assisting)
         self._info = ModelInfo(str(meta.get("name")), str(meta.get("version")), self._taxonomy.version)
 
     @classmethod
@@ -145,20 +163,23 @@ class Classifier:
     def _answers(self, asked: Sequence[_Asked], options: Options) -> list[Classification]:
         """Answers for checked texts; each is segmented and counted once, for labels and explanation alike."""
         texts = [one.text for one in asked]
-        matrix = self._model.vectorise(texts)
-        probabilities = self._model.probabilities(matrix)
+        models = list({id(model): model for model in self._by_head.values()}.values())
+        matrices = {id(model): model.vectorise(texts) for model in models}
+        every = {id(model): model.probabilities(matrices[id(model)]) for model in models}
+        probabilities = {head: every[id(model)][head] for head, model in self._by_head.items()}
         cues = [find_cues(text) for text in texts]
-        parameters = self._model.meta.get("recurrence")
-        probabilities["recurrence"] = text_levels(probabilities["recurrence"], texts, parameters, cues)
+        probabilities["recurrence"] = text_levels(probabilities["recurrence"], texts, self._recurrence, cues)
+        vectors = {head: matrices[id(model)] for head, model in self._by_head.items()}
         return [
-            self._answer(asked[i], matrix[i], {head: p[i] for head, p in probabilities.items()}, cues[i], options)
+            self._answer(asked[i], vectors, i, {head: p[i] for head, p in probabilities.items()}, cues[i], options)
             for i in range(len(asked))
         ]
 
     def _answer(
         self,
         asked: _Asked,
-        vector: sparse.csr_matrix,
+        vectors: Mapping[str, sparse.csr_matrix],
+        i: int,
         rows: Mapping[str, FloatArray],
         cues: Sequence[Cue],
         options: Options,
@@ -190,7 +211,7 @@ class Classifier:
             explanation=tuple(
                 WordWeight(head, word, weight)
                 for head in (("category", "department") if options.get("explain", True) else ())
-                for word, weight in self._model.explain(vector, head, ranked[head][0].code)
+                for word, weight in self._by_head[head].explain(vectors[head][i], head, ranked[head][0].code)
             ),
             model=self._info,
         )
@@ -210,6 +231,11 @@ class Classifier:
 
 def _asked(texts: Sequence[str], options: Options) -> list[_Asked]:
     """Texts with their time and place; one value serves all texts, a list has one for each."""
+    if unknown := set(options) - set(Options.__annotations__):
+        known = ", ".join(Options.__annotations__)
+        raise TypeError(f"classify has no argument {', '.join(sorted(unknown))}; it has {known}")
+    if options.get("top", 3) < 1:
+        raise ValueError("top must be 1 or more")
     columns: list[Sequence[Any]] = []
     for value in (options.get("at"), options.get("place")):
         one_for_all = value is None or isinstance(value, str | datetime)

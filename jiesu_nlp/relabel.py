@@ -11,6 +11,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -127,13 +128,8 @@ def relabel(
             or settings lies beside `out`.
     """
     target = Path(out)
-    if not target.absolute().parent.is_dir():
-        raise TableError(f"{target.parent}: there is no such folder")
-    if target.suffix.lower() not in (".csv", ".tsv", ".xlsx", ".jsonl", ".parquet"):
-        raise TableError(f"{target.name}: the output must end in .csv, .tsv, .xlsx, .jsonl or .parquet")
     paths = find_tables([inputs] if isinstance(inputs, str | Path) else inputs)
-    if target.absolute() in [path.absolute() for path in paths]:
-        raise TableError(f"{target.name}: the output is one of the inputs; name another file")
+    _check(target, paths, old, jobs)
     columns = columns_of(paths)
     if taken := [name for name in columns if name in (*LABEL_COLUMNS, *REJECT_COLUMNS)]:
         raise TableError(f"the table has a column {taken[0]!r} already; it was labelled before, or rename it")
@@ -142,14 +138,36 @@ def relabel(
     work = target.with_name(target.name + ".partial")
     _begin(work, task, paths, chunk_rows, restart)
     done = {int(path.stem) for path in work.glob("*.counts")}
-    todo = (chunk for chunk in read_chunks(paths, chunk_rows) if chunk.number not in done)
-    rows = sum(_counts(work, number)["all"] for number in done)
-    progress(rows)
-    for part in _label_all(todo, task, jobs, engine):
-        _write(work, part)
-        rows += part.counts["all"]
+    chunks = 0
+
+    def todo() -> Iterator[Chunk]:
+        nonlocal chunks
+        for chunk in read_chunks(paths, chunk_rows):
+            chunks += 1
+            if chunk.number not in done:
+                yield chunk
+
+    with _alone(work):
+        rows = sum(_counts(work, number)["all"] for number in done)
         progress(rows)
-    return _finish(work, task, target)
+        for part in _label_all(todo(), task, jobs, engine):
+            _write(work, part)
+            rows += part.counts["all"]
+            progress(rows)
+        return _finish(work, task, target, chunks)
+
+
+def _check(target: Path, paths: Sequence[Path], old: Sequence[str], jobs: int) -> None:
+    if not target.absolute().parent.is_dir():
+        raise TableError(f"{target.parent}: there is no such folder")
+    if target.suffix.lower() not in (".csv", ".tsv", ".xlsx", ".jsonl", ".parquet"):
+        raise TableError(f"{target.name}: the output must end in .csv, .tsv, .xlsx, .jsonl or .parquet")
+    if target.resolve() in [path.resolve() for path in paths]:
+        raise TableError(f"{target.name}: the output is one of the inputs; name another file")
+    if jobs < 1:
+        raise TableError(f"{jobs} processes cannot work; give 1 or more")
+    if strange := [pair for pair in old if pair.partition("=")[0] not in _HEADS]:
+        raise TableError(f"{strange[0]!r} is no head; write {' or '.join(f'{head}=COLUMN' for head in _HEADS)}")
 
 
 def _task(columns: Sequence[str], chosen: Columns, target: Path, model: Path) -> _Task:
@@ -168,11 +186,11 @@ def _begin(work: Path, task: _Task, paths: Sequence[Path], chunk_rows: int, rest
         {"task": asdict(task) | {"model": ""}, "files": files, "chunk_rows": chunk_rows}, ensure_ascii=False
     )
     shutil.rmtree(_finished(work), ignore_errors=True)
-    if restart:
-        shutil.rmtree(work, ignore_errors=True)
+    if work.exists() and (restart or not (work / "job.json").exists()):
+        _remove(work)
     if (work / "job.json").exists():
         if (work / "job.json").read_text(encoding="utf-8") != job:
-            raise TableError(f"{work.name} is of an unfinished job with other inputs, model or settings; use restart")
+            raise TableError(f"{work.name} is of an unfinished job with other inputs, model or settings; use --restart")
         return
     work.mkdir(exist_ok=True)
     _replace(work / "job.json", job.encode())
@@ -272,8 +290,32 @@ def _replace(path: Path, content: bytes) -> None:
     draft.replace(path)
 
 
-def _finish(work: Path, task: _Task, target: Path) -> Summary:
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Let no other process do the same job at the same time."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    with (work / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise TableError(f"{work.name}: another process is doing this job just now") from None
+        yield
+
+
+def _remove(work: Path) -> None:
+    """Delete a folder of parts. Renamed first: one half deleted must not look unfinished."""
+    work.replace(_finished(work))
+    shutil.rmtree(_finished(work))
+
+
+def _finish(work: Path, task: _Task, target: Path, chunks: int) -> Summary:
     numbers = sorted(int(path.stem) for path in work.glob("*.counts"))
+    if numbers != list(range(chunks)):
+        raise TableError(f"{work.name}: {chunks} parts were to be made, {len(numbers)} are there; run it again")
     summary = Summary(out=str(target))
     for number in numbers:
         summary.add(_counts(work, number))
@@ -287,9 +329,7 @@ def _finish(work: Path, task: _Task, target: Path) -> Summary:
     else:
         rejects.unlink(missing_ok=True)
     draft.replace(target)
-    # Renamed first: a folder that was being deleted when the process was killed must not look unfinished.
-    work.replace(_finished(work))
-    shutil.rmtree(_finished(work))
+    _remove(work)
     return summary
 
 

@@ -1,20 +1,36 @@
 """Tables of any length, read in chunks and written in parts: csv, tsv, xlsx, jsonl and parquet."""
 
+import codecs
 import csv
 import io
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from glob import glob, has_magic
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from jiesu_nlp.errors import TableError
+from jiesu_nlp.tables import shown
 
 Row = dict[str, Any]
 ENDINGS = (".csv", ".tsv", ".xlsx", ".jsonl", ".ndjson", ".parquet")
-_PROBE = 1 << 20
+_BLOCK = 1 << 20
+_LOST, _FEW_LOST = "\ufffd", 0.02
+_HAN = re.compile(r"[\u4e00-\u9fff]")
+_XLSX_ROWS, _XLSX_CHARS = 1_048_575, 32_767
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """What stands where a row should: why it is none, and the cells that are there."""
+
+    reason: str
+    cells: Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +39,8 @@ class Chunk:
 
     Attributes:
         number: of the chunk in the whole job, from 0. first: number of its first row in the file, from 1.
-        rows: one mapping a row; broken: ``{position: reason}`` of those that are not rows of the table.
+        rows: one mapping a row; broken: ``{position: reason}`` of those that are not rows of the table, of
+            which `rows` has what can be told of their cells.
     """
 
     number: int
@@ -39,7 +56,7 @@ def find_tables(inputs: Sequence[str | Path]) -> list[Path]:
     Raises:
         TableError: a file that is not there or is no table, or nothing at all.
     """
-    found: list[Path] = []
+    found: dict[Path, Path] = {}
     for one in map(str, inputs):
         if has_magic(one) and not Path(one).exists():
             matches = [Path(name) for name in sorted(glob(one, recursive=True))]  # noqa: PTH207 (takes absolute patterns)
@@ -51,10 +68,10 @@ def find_tables(inputs: Sequence[str | Path]) -> list[Path]:
                 raise TableError(f"{one}: there is no such file")
             if matches[0].suffix.lower() not in ENDINGS:
                 raise TableError(f"{matches[0].name}: the ending is not one of {' '.join(ENDINGS)}")
-        found += [path for path in matches if path.is_file() and path.suffix.lower() in ENDINGS]
+        found |= {p.resolve(): p for p in matches if p.is_file() and p.suffix.lower() in ENDINGS}
     if not found:
         raise TableError(f"no table among {', '.join(map(str, inputs))}; endings are {' '.join(ENDINGS)}")
-    return list(dict.fromkeys(found))
+    return list(found.values())
 
 
 def read_chunks(paths: Sequence[Path], size: int) -> Iterator[Chunk]:
@@ -64,8 +81,9 @@ def read_chunks(paths: Sequence[Path], size: int) -> Iterator[Chunk]:
         first = 1
         rows = _READERS[path.suffix.lower()](path)
         while some := list(islice(rows, size)):
-            broken = {i: row for i, row in enumerate(some) if isinstance(row, str)}
-            yield Chunk(number, path.name, first, [{} if isinstance(row, str) else row for row in some], broken)
+            broken = {i: row.reason for i, row in enumerate(some) if isinstance(row, Broken)}
+            cells = [row.cells if isinstance(row, Broken) else row for row in some]
+            yield Chunk(number, path.name, first, cells, broken)
             number, first = number + 1, first + len(some)
 
 
@@ -77,20 +95,20 @@ def columns_of(paths: Sequence[Path]) -> list[str]:
     """
     columns: list[str] = []
     for path in paths:
-        rows = _READERS[path.suffix.lower()](path)
-        whole = path.suffix.lower() in (".jsonl", ".ndjson")
-        own: dict[str, None] = {}
-        for row in rows if whole else islice(rows, 1):
-            own.update(dict.fromkeys(row if isinstance(row, dict) else ()))
-        if not own:
-            raise TableError(f"{path.name}: has no rows")
-        if columns and not whole and list(own) != columns:
-            raise TableError(f"{path.name}: has columns {', '.join(own)}, the first file {', '.join(columns)}")
+        ending = path.suffix.lower()
+        rows = _READERS[ending](path)
+        # The first row tells all of a table's columns, but of jsonl, where each row has its own.
+        some = rows if ending in (".jsonl", ".ndjson") else islice(rows, 1)
+        own = list(dict.fromkeys(name for row in some for name in (row.cells if isinstance(row, Broken) else row)))
+        if columns and own and own != columns and ending not in (".jsonl", ".ndjson"):
+            raise TableError(f"{path.name}: has columns {shown(own)}, the first file {shown(columns)}")
         columns += [name for name in own if name not in columns]
+    if not columns:
+        raise TableError(f"{', '.join(path.name for path in paths)}: no rows")
     return columns
 
 
-def _separated(path: Path) -> Iterator[Row | str]:
+def _separated(path: Path) -> Iterator[Row | Broken]:
     encoding = _encoding(path)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     with path.open(encoding=encoding, errors="replace", newline="") as file:
@@ -103,36 +121,42 @@ def _separated(path: Path) -> Iterator[Row | str]:
                 if len(cells) == len(header):
                     yield dict(zip(header, cells, strict=True))
                 elif cells:
-                    yield f"{len(cells)} cells where the header has {len(header)}"
+                    known = dict.fromkeys(header) | dict(zip(header, cells, strict=False))
+                    yield Broken(f"{len(cells)} cells where the header has {len(header)}", known)
         except csv.Error as error:
             raise TableError(f"{path.name}: line {reader.line_num} cannot be read ({error})") from None
 
 
 def _encoding(path: Path) -> str:
-    """UTF-8 if the beginning of the file is, else GB18030, which Excel writes in Chinese."""
+    """UTF-8, unless the file is none and reads better as GB18030, which Excel writes in Chinese.
+
+    A UTF-8 file with a few characters cut in half, as systems that count bytes leave them, stays UTF-8.
+    """
+    decoders = {name: codecs.getincrementaldecoder(name)("replace") for name in ("utf-8", "gb18030")}
+    lost, han = Counter[str](), Counter[str]()
     with path.open("rb") as file:
-        start = file.read(_PROBE)
-    try:
-        start.decode("utf-8")
-    except UnicodeDecodeError as error:
-        if error.start < len(start) - 4:  # not merely cut inside a character
-            return "gb18030"
-    return "utf-8-sig"
+        while block := file.read(_BLOCK):
+            for name, decoder in () if block.isascii() else decoders.items():
+                text = decoder.decode(block)
+                lost[name] += text.count(_LOST)
+                han[name] += len(_HAN.findall(text))
+    reads = lost["utf-8"] <= _FEW_LOST * (han["utf-8"] + lost["utf-8"]) and (han["utf-8"] or not han["gb18030"])
+    return "utf-8-sig" if reads else "gb18030"
 
 
-def _json_lines(path: Path) -> Iterator[Row | str]:
+def _json_lines(path: Path) -> Iterator[Row | Broken]:
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         for line in file:
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 row = None
-            yield row if isinstance(row, dict) else "the line is no JSON object"
+            yield row if isinstance(row, dict) else Broken("the line is no JSON object", {})
 
 
-def _parquet(path: Path) -> Iterator[Row | str]:
+def _parquet(path: Path) -> Iterator[Row | Broken]:
     import polars as pl
 
     rows, step = pl.scan_parquet(path), 2000
@@ -141,14 +165,14 @@ def _parquet(path: Path) -> Iterator[Row | str]:
         yield from rows.slice(start, step).collect().iter_rows(named=True)
 
 
-def _xlsx(path: Path) -> Iterator[Row | str]:
+def _xlsx(path: Path) -> Iterator[Row | Broken]:
     import polars as pl
 
     yield from pl.read_excel(path, infer_schema_length=0).iter_rows(named=True)
 
 
-def _named(reader: Callable[[Path], Iterator[Row | str]]) -> Callable[[Path], Iterator[Row | str]]:
-    def read(path: Path) -> Iterator[Row | str]:
+def _named(reader: Callable[[Path], Iterator[Row | Broken]]) -> Callable[[Path], Iterator[Row | Broken]]:
+    def read(path: Path) -> Iterator[Row | Broken]:
         try:
             yield from reader(path)
         except (TableError, GeneratorExit):
@@ -175,7 +199,8 @@ def write_part(rows: Sequence[Row], columns: Sequence[str], ending: str) -> byte
     An xlsx file has csv parts. A csv part has no header.
     """
     if ending in (".jsonl", ".ndjson"):
-        return "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows).encode()
+        lines = (json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+        return "".join(lines).encode("utf-8", "replace")
     if ending == ".parquet":
         import polars as pl
 
@@ -186,13 +211,16 @@ def write_part(rows: Sequence[Row], columns: Sequence[str], ending: str) -> byte
         )
         return buffer.getvalue()
     text = io.StringIO()
-    writer = csv.writer(text, delimiter="\t" if ending == ".tsv" else ",", lineterminator="\n")
+    # Lines end in \r\n so that a lone \r in a cell is quoted.
+    writer = csv.writer(text, delimiter="\t" if ending == ".tsv" else ",", lineterminator="\r\n")
     writer.writerows(["" if (cell := row.get(name)) is None else cell for name in columns] for row in rows)
     return text.getvalue().encode("utf-8", "replace")
 
 
 def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+    if isinstance(value, dict | list):
+        value = json.dumps(value, ensure_ascii=False)
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def join_parts(parts: Sequence[Path], columns: Sequence[str], out: Path, ending: str) -> None:
@@ -218,11 +246,14 @@ def _join_xlsx(parts: Sequence[Path], columns: Sequence[str], out: Path) -> None
 
     settings: Mapping[str, Any] = {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False}
     with xlsxwriter.Workbook(str(out), dict(settings)) as book:
+        book.set_properties({"created": datetime(2000, 1, 1)})  # the same rows, the same bytes
         sheet = book.add_worksheet()
         sheet.write_row(0, 0, columns)
         line = 0
         for part in parts:
             with part.open(encoding="utf-8", newline="") as file:
                 for line, cells in enumerate(csv.reader(file), line + 1):  # noqa: B020
+                    if line > _XLSX_ROWS or max(map(len, cells), default=0) > _XLSX_CHARS:
+                        raise TableError("an xlsx sheet cannot hold so many rows, or so long a cell; name a csv file")
                     for column, cell in enumerate(cells):
                         sheet.write_string(line, column, cell)

@@ -100,11 +100,11 @@ def guess_columns(
     named = {head: column or head for head, _, column in (pair.partition("=") for pair in labels)}
     for column in (*text, *named.values(), *([id_column] if id_column else [])):
         if column not in columns:
-            raise TableError(f"no column {column!r}; the table has {', '.join(columns)}")
+            raise TableError(f"no column {column!r}; the table has {shown(columns)}")
     guessed = {role: next((c for c in names if c in columns), None) for role, names in _HEADERS.items()}
     texts = tuple(text) or tuple(c for c in (guessed["title"], guessed["body"]) if c)
     if not texts:
-        raise TableError(f"no text column among {', '.join(columns)}; name one with --text")
+        raise TableError(f"no text column among {shown(columns)}; name one with --text, or give the table a header")
     if not named:
         heads = ("category", "department", "intent", "recurrence", "second", "co")
         named = {head: found for head in heads if (found := guessed[head]) and found not in texts}
@@ -140,6 +140,11 @@ def _offset(zone: str) -> timedelta:
         return timedelta()
     ahead = timedelta(hours=int(zone[1:3]), minutes=int(zone[-2:]))
     return ahead if zone[0] == "+" else -ahead
+
+
+def shown(columns: Sequence[str]) -> str:
+    """Column names for a message; without a header, a long one is the first ticket's text."""
+    return ", ".join(name if len(name) <= 12 else f"{name[:4]}…" for name in columns[:30])
 
 
 def texts_of(frame: "pl.DataFrame", columns: Columns) -> list[str]:

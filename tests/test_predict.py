@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jiesu_nlp import Classification, Classifier, Rejected, classify
 from jiesu_nlp.errors import EmptyTextError, InvalidTextError, ModelFormatError, NoChineseError
 from jiesu_nlp.taxonomy import Label, Taxonomy
+from jiesu_nlp.train import train
 
 TEXTS = [
     "供暖季都过一周了我家还是十五度,找物业说找热力,热力说找物业",
@@ -150,3 +151,25 @@ def test_damaged_recurrence_parameters_are_refused(damage):
     model = Classifier.load().model
     with pytest.raises(ModelFormatError, match="recurrence"):
         Classifier(dataclasses.replace(model, meta=dict(model.meta) | {"recurrence": damage}))
+
+
+def test_a_model_of_some_heads_is_completed_by_the_packaged_one(tmp_path):
+    tables = [ROOT / "data" / "samples" / f"{name}.jsonl" for name in ("water", "tax", "edu")]
+    taxonomy = Taxonomy.load()
+    three = [label for label in taxonomy.heads["department"] if label.code in ("water", "tax", "edu")]
+    heads = {"department": tuple(three)}
+    train(tables, tmp_path, labels=["department"], taxonomy=dataclasses.replace(taxonomy, heads=heads), name="mine")
+    mine, packaged = Classifier.load(tmp_path).classify(TEXTS[1], top=33), classify(TEXTS[1])
+    assert {d.code for d in mine.departments} == {"water", "tax", "edu"} and mine.department.code == "edu"
+    assert mine.categories[:3] == packaged.categories and mine.intents[:3] == packaged.intents
+    assert mine.recurrence == packaged.recurrence and mine.model.name == "mine"
+    train(tables, tmp_path / "other", labels=["form"])
+    with pytest.raises(ModelFormatError, match="none of the heads"):
+        Classifier.load(tmp_path / "other")
+
+
+def test_a_misspelt_argument_is_refused():
+    with pytest.raises(TypeError, match="histroy"):
+        classify(TEXTS[0], histroy=None)
+    with pytest.raises(ValueError, match="top"):
+        classify(TEXTS[0], top=0)

@@ -60,7 +60,7 @@ def test_every_format_in_and_out(ending, table, tmp_path):
         relabel(out, again)
 
 
-@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "xlsx"])
 def test_one_process_or_two_and_any_run_give_the_same_bytes(ending, table, tmp_path):
     outs = [tmp_path / f"{name}.{ending}" for name in ("one", "two", "again")]
     for out, jobs in zip(outs, (1, 2, 1), strict=True):
@@ -88,7 +88,7 @@ def test_bad_rows_go_to_the_rejects_with_the_reason(tmp_path):
         ("3", "NoChineseError"),
         ("4", "BrokenRow"),
     ]
-    assert rejects[0]["工单编号"] == "2" and rejects[0]["jiesu_file"] == "in.csv"
+    assert rejects[0]["工单编号"] == "2" and rejects[2]["工单编号"] == "4" and rejects[0]["jiesu_file"] == "in.csv"
 
 
 JOB = """
@@ -104,21 +104,81 @@ def test_killed_at_any_moment_and_run_again_the_output_is_the_same(jobs, tmp_pat
     relabel(table, tmp_path / "whole.csv", chunk_rows=20)
     out = tmp_path / "out.csv"
     command = [sys.executable, "-c", JOB, str(table), str(out), str(jobs)]
+    begun = []
     for i in range(5):
         job = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True)
         assert job.stdout
-        begun = int(job.stdout.readline())
+        begun.append(int(job.stdout.readline()))
         job.stdout.readline()
         time.sleep(0.03 * i)
         os.killpg(job.pid, signal.SIGKILL)
         job.wait()
         assert out.exists() or (tmp_path / "out.csv.partial").is_dir()
-    assert begun > 0  # it went on from what was done
+    assert max(begun) > 0  # it went on from what was done
     subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     rejects = [path.with_name(path.name + ".rejects").read_bytes() for path in (out, tmp_path / "whole.csv")]
     assert rejects[0] == rejects[1]
     assert not (tmp_path / "out.csv.partial").exists()
+
+
+def test_a_few_cut_characters_do_not_make_a_file_gb18030(tmp_path):
+    rows = "".join(f"{i},{TEXTS[i % 5]}\r\n" for i in range(60)).encode()
+    (tmp_path / "in.csv").write_bytes("工单编号,主要内容\r\n0,小区停水三天".encode()[:-1] + b"\r\n" + rows)
+    relabel(tmp_path / "in.csv", tmp_path / "out.csv")
+    assert [row["主要内容"] for row in _read(tmp_path / "out.csv")][1:6] == TEXTS
+    (tmp_path / "gb.csv").write_bytes("id,text\n1,停水".encode("gb18030"))
+    relabel(tmp_path / "gb.csv", tmp_path / "out.csv")
+    assert _read(tmp_path / "out.csv")[0]["text"] == "停水"
+
+
+def test_odd_rows_do_not_stop_a_job(tmp_path):
+    table = _csv(tmp_path / "in.csv", [[1], [2, "小区停水\r三天了", ""], [3, TEXTS[1], ""]])
+    assert relabel(table, tmp_path / "out.csv").rows == 2
+    assert _read(tmp_path / "out.csv")[0]["主要内容"] == "小区停水\r三天了"
+    lines = ['{"id": 1, "text": "停水\\ud83d三天"}', "[" * 100_000, '{"id": 2, "text": "欠薪不发"}']
+    (tmp_path / "in.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    for out in ("o.jsonl", "o.parquet", "o2.csv"):
+        assert relabel(tmp_path / "in.jsonl", tmp_path / out).rows == 2
+
+
+def test_the_output_is_never_an_input_and_an_input_never_twice(table, tmp_path):
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(TableError, match="one of the inputs"):
+        relabel(table, tmp_path / "sub" / ".." / "in.csv")
+    assert relabel([table, tmp_path / "sub" / ".." / "in.csv"], tmp_path / "o.csv").rows == 23
+    for wrong in ({"jobs": 0}, {"old": ["nohead=承办单位"]}):
+        with pytest.raises(TableError):
+            relabel(table, tmp_path / "p.csv", **wrong)
+
+
+def test_a_half_deleted_folder_of_parts_is_not_taken_for_a_job(table, tmp_path):
+    def stop(rows):
+        if rows:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        relabel(table, tmp_path / "out.csv", chunk_rows=5, progress=stop)
+    (tmp_path / "out.csv.partial" / "job.json").unlink()
+    _csv(table, [[i, "公司拖欠工资", ""] for i in range(23)])
+    relabel(table, tmp_path / "out.csv", chunk_rows=5)
+    assert {row["主要内容"] for row in _read(tmp_path / "out.csv")} == {"公司拖欠工资"}
+
+
+def test_workers_end_with_the_process_they_work_for(tmp_path):
+    table = _csv(tmp_path / "in.csv", [[i, TEXTS[i % 5] * 40, ""] for i in range(3000)])
+    command = [sys.executable, "-c", JOB, str(table), str(tmp_path / "o.csv"), "2"]
+    job = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert job.stdout
+    for _ in range(3):
+        job.stdout.readline()
+    children = subprocess.run(["pgrep", "-P", str(job.pid)], capture_output=True, text=True).stdout.split()
+    job.kill()
+    job.wait()
+    end = time.monotonic() + 20
+    while time.monotonic() < end and any(os.path.exists(f"/proc/{pid}") for pid in children):  # noqa: PTH110
+        time.sleep(0.2)
+    assert children and not any(os.path.exists(f"/proc/{pid}") for pid in children)  # noqa: PTH110
 
 
 def test_an_unfinished_job_with_other_settings_is_not_mixed_in(table, tmp_path):

@@ -111,12 +111,32 @@ def test_a_body_that_is_too_large_is_refused_unread(tmp_path):
 
 
 def test_keys_are_asked_for_where_there_are_any(tmp_path):
-    with TestClient(create_app(_settings(tmp_path, keys=["first", "second"]))) as client:
+    with TestClient(create_app(_settings(tmp_path, keys=["first-key-0123456", "second-key-012345"]))) as client:
         assert client.post("/v1/classify", json={"text": TEXT}).status_code == 401
-        for key, status in (("second", 200), ("third", 401), ("", 401)):
+        for key, status in (("second-key-012345", 200), ("third-key-0123456", 401), ("", 401)):
             headers = {"Authorization": f"Bearer {key}"}
             assert client.post("/v1/classify", json={"text": TEXT}, headers=headers).status_code == status
         assert client.get("/healthz").status_code == client.get("/").status_code == 200
+        assert client.post("/v1/classify", content=b"{").status_code == 401  # before the body is looked at
+    for weak in ("", "密钥密钥密钥密钥密钥密钥密钥密钥", "short"):
+        with pytest.raises(ValueError, match="at least 16"):
+            _settings(tmp_path, keys=[weak])
+
+
+def test_pages_of_other_hosts_are_refused(client):
+    for origin, status in (("http://testserver", 200), ("https://evil.example", 403)):
+        answer = client.post("/v1/classify", json={"text": TEXT}, headers={"Origin": origin})
+        assert answer.status_code == status
+
+
+def test_odd_times_and_half_characters_are_422_and_top_is_each_items_own(client):
+    for body in ({"text": TEXT, "at": "0001-01-01T00:00:00+14:00"}, {"text": "反映多次\ud800没人管"}):
+        answer = client.post("/v1/classify", content=json.dumps(body), headers={"Content-Type": "application/json"})
+        assert answer.status_code == 422
+    items = [{"text": TEXT, "top": 1}, {"text": TEXT, "top": 7}]
+    answers = client.post("/v1/classify/batch", json={"items": items}).json()
+    assert [len(answer["categories"]) for answer in answers] == [1, 7]
+    assert client.post("/v1/feedback", json={"id": "1", "text": " ", "department": "water"}).status_code == 422
 
 
 def test_more_than_the_bound_get_429_and_when_to_come_again(tmp_path):
@@ -143,6 +163,8 @@ def test_what_takes_too_long_is_504(tmp_path):
         engine = client.app.state.engine
         with pytest.raises(TimeoutError):
             client.portal.call(engine.run, lambda _: time.sleep(0.5))
+        time.sleep(0.6)
+        assert engine.active == 0
 
 
 def test_a_changed_model_is_loaded_without_a_dropped_request(tmp_path):
@@ -162,9 +184,16 @@ def test_a_changed_model_is_loaded_without_a_dropped_request(tmp_path):
             assert answer.status_code == 200
             seen.add(answer.json()["model"]["name"])
         assert seen == {"one", "two"}
-        (folder / "model.json").write_text("{}", encoding="utf-8")
-        time.sleep(0.3)
-        assert client.post("/v1/classify", json={"text": TEXT}).json()["model"]["name"] == "two"
+        meta = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        for damage in ({}, meta | {"thresholds": ["x"]}, meta | {"thresholds": {"category": "x"}}):
+            (folder / "model.json").write_text(json.dumps(damage), encoding="utf-8")
+            time.sleep(0.3)
+            assert client.post("/v1/classify", json={"text": TEXT}).json()["model"]["name"] == "two"
+        save("three")
+        end = time.monotonic() + 20
+        while client.app.state.engine.name != "three 1.0" and time.monotonic() < end:
+            time.sleep(0.1)
+        assert client.post("/v1/classify", json={"text": TEXT}).json()["model"]["name"] == "three"
 
 
 def test_a_file_comes_back_labelled(client):
@@ -178,12 +207,16 @@ def test_a_file_comes_back_labelled(client):
     assert (job["state"], job["rows"], job["rejected"]) == ("done", 2, 1), job
     result = client.get(f"/v1/files/{job['id']}/result")
     assert result.content.decode("utf-8-sig").splitlines()[1].startswith("1,小区停水了,convenience")
-    failed = client.post("/v1/files", params={"name": "x.csv"}, content=b"\n").json()
+    assert "EmptyTextError" in client.get(f"/v1/files/{job['id']}/rejects").text
+    failed = client.post("/v1/files", params={"name": "x.csv"}, content=f"1,{SECRET}\n2,水\n".encode()).json()
     for _ in range(100):
-        if client.get(f"/v1/files/{failed['id']}").json()["state"] == "failed":
+        told = client.get(f"/v1/files/{failed['id']}")
+        if told.json()["state"] == "failed":
             break
         time.sleep(0.05)
+    assert told.json()["message"] == "TableError" and SECRET not in told.text
     assert client.get(f"/v1/files/{failed['id']}/result").status_code == 409
+    assert client.post("/v1/files", params={"name": "x.xlsx"}, content=b"no zip").status_code == 422
 
 
 def test_openapi_has_examples_and_the_page_needs_nothing_from_outside(client):

@@ -1,6 +1,7 @@
 """What every command shares: the app, the consoles, options, and how errors end."""
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +14,28 @@ from rich.text import Text
 
 from jiesu_nlp.errors import JiesuError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="读市民诉求,给出类别、部门、派单方式与未诉先办。")
+app = typer.Typer(
+    invoke_without_command=True,
+    no_args_is_help=True,
+    add_completion=False,
+    help="读市民诉求,给出类别、部门、派单方式与未诉先办。",
+)
 out = Console()
 err = Console(stderr=True)
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="显示版本")] = False,
+) -> None:
+    if version:
+        from jiesu_nlp import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+    return
+
+
 JOBS = os.cpu_count() or 1
 
 ModelOption = Annotated[Path | None, typer.Option("--model", help="模型文件夹;不给则用自带模型")]
@@ -32,6 +52,9 @@ def errors() -> Iterator[None]:
     except JiesuError as error:
         err.print(f"错误:{error}", style="red", markup=False, highlight=False)
         raise typer.Exit(2) from None
+    except BrokenPipeError:  # such as `| head`
+        sys.stderr.close()
+        raise typer.Exit(1) from None
     except OSError as error:
         err.print(f"错误:{error.strerror or error}:{error.filename or ''}", style="red", markup=False, highlight=False)
         raise typer.Exit(2) from None

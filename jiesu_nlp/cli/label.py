@@ -96,7 +96,7 @@ def _show(answer: Any) -> None:
     if answer.assisting:
         rows.append(("协办", "、".join(s.name for s in answer.assisting)))
     handling, recurrence = answer.handling, answer.recurrence
-    rows.append(("派单", f"{handling.name}{' ' + handling.line if handling.line else ''}({handling.basis})"))
+    rows.append(("派单", f"{'转 ' + handling.line if handling.line else handling.name}({handling.basis})"))
     rows.append(("未诉先办", f"{recurrence.score:.2f}(明知可办 {recurrence.score_known:.2f})"))
     rows.append(("依据", "、".join(e.text or f"往期工单 {e.ticket}" for e in recurrence.evidence) or "无"))
     if not recurrence.is_prior:

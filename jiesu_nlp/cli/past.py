@@ -66,12 +66,12 @@ def _add(
 ) -> dict[str, int]:
     from jiesu_nlp.errors import TableError
     from jiesu_nlp.predict import Classifier
-    from jiesu_nlp.tables import guess_columns, read_table
+    from jiesu_nlp.tables import guess_columns, read_table, shown
 
     frame = read_table(table)
     chosen = guess_columns(frame.columns, columns)
     if chosen.time is None:
-        raise TableError(f"{table.name}: no time column among {', '.join(frame.columns)}; name one 受理时间 or time")
+        raise TableError(f"{table.name}: no time column among {shown(frame.columns)}; name one 受理时间 or time")
     classifier = Classifier.load(model) if classify else None
     counts = {"new": 0, "known": 0, "rejected": 0}
     with Progress(console=err, transient=True, disable=quiet or len(frame) < _CHUNK) as progress:
@@ -142,7 +142,7 @@ def _source(where: str, columns: list[str]) -> "History":
 @app.command()
 def hotspots(
     source: SourceArgument,
-    days: Annotated[int | None, typer.Option(help="只看最近这么多天")] = None,
+    days: Annotated[int | None, typer.Option(min=1, help="只看最近这么多天")] = None,
     half_life: Annotated[float, typer.Option(help="热度半衰期(天)")] = 30.0,
     smallest: Annotated[int, typer.Option(help="一组至少几件")] = 2,
     top: Annotated[int, typer.Option(help="显示前几组")] = 20,

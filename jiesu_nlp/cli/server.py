@@ -18,7 +18,7 @@ def serve(
 ) -> None:
     """启动 HTTP 服务和网页。其余设置见环境变量 JIESU_… 或 jiesu.env。
 
-    例:jiesu serve · JIESU_KEYS='["密钥"]' jiesu serve --host 0.0.0.0 --workers 4 --db 历史.db
+    例:jiesu serve · JIESU_KEYS='["一串不短于16位的字母数字"]' jiesu serve --host 0.0.0.0 --workers 4 --db 历史.db
     """
     from jiesu_nlp.errors import MissingExtraError
 

@@ -1,16 +1,15 @@
 """The application: routes, and nothing that the library does not do."""
 
 import asyncio
-import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from jiesu_nlp.answer import Classification, Rejected
@@ -19,7 +18,7 @@ from jiesu_nlp.predict import Classifier
 from jiesu_nlp.serve.engine import Engine
 from jiesu_nlp.serve.feedback import LABELS, FeedbackStore
 from jiesu_nlp.serve.files import FileJobs
-from jiesu_nlp.serve.guard import Guard, add_problems, problem
+from jiesu_nlp.serve.guard import Guard, add_problems, log, problem
 from jiesu_nlp.serve.schemas import (
     BatchIn,
     FeedbackIn,
@@ -31,6 +30,7 @@ from jiesu_nlp.serve.schemas import (
     TicketIn,
 )
 from jiesu_nlp.serve.settings import Settings
+from jiesu_nlp.text import check_text
 
 _PAGE = Path(__file__).parent / "page"
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -43,7 +43,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         (504, "it took too long"),
     )
 }
-_bearer = HTTPBearer(auto_error=False, description="one of JIESU_KEYS, where any is set")
+_bearer = HTTPBearer(auto_error=False, description="one of JIESU_KEYS, where any is set; `Guard` checks it")
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -54,9 +54,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, engine.load)
-        app.state.feedback = await loop.run_in_executor(None, FeedbackStore, chosen.feedback)
-        app.state.history = await loop.run_in_executor(None, History, chosen.history) if chosen.history else None
+        try:
+            await loop.run_in_executor(None, engine.load)
+            app.state.feedback = await loop.run_in_executor(None, FeedbackStore, chosen.feedback)
+            app.state.history = await loop.run_in_executor(None, History, chosen.history) if chosen.history else None
+        except Exception as error:
+            log.error("not started", extra={"fields": {"error": type(error).__name__, "detail": str(error)}})
+            raise
         app.state.files = FileJobs(chosen)
         watching = [asyncio.create_task(engine.watch()), asyncio.create_task(app.state.files.sweep())]
         yield
@@ -79,7 +83,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.engine, app.state.settings = engine, chosen
     add_problems(app)
     for method, path, route, model, summary in _ROUTES:
-        about: dict[str, Any] = {"summary": summary, "dependencies": [Depends(_key)], "responses": _PROBLEMS}
+        about: dict[str, Any] = {"summary": summary, "dependencies": [Depends(_bearer)], "responses": _PROBLEMS}
         app.add_api_route(path, route, methods=[method], response_model=model, **about)
     app.add_api_route("/healthz", _healthy, methods=["GET"], response_model=Status, summary="进程在")
     app.add_api_route("/readyz", _ready, methods=["GET"], response_model=Status, summary="模型已加载")
@@ -88,14 +92,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.add_api_route(path, _asset(name, kind), methods=["GET"], include_in_schema=False)
     app.add_middleware(Guard, settings=chosen, engine=engine)
     return app
-
-
-def _key(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
-    """Check the bearer key, in a time that does not depend on which or how much of it is right."""
-    keys = [key.get_secret_value().encode() for key in request.app.state.settings.keys]
-    token = given.credentials.encode() if given else b""
-    if keys and not any([hmac.compare_digest(token, key) for key in keys]):
-        raise problem(401, "Unauthorized", "give one of the server's keys as a bearer token")
 
 
 async def _classify(body: TicketIn, request: Request) -> JSONResponse:
@@ -122,9 +118,14 @@ async def _batch(body: BatchIn, request: Request) -> JSONResponse:
         at, place = [item.at for item in body.items], [item.place for item in body.items]
         texts = [item.text for item in body.items]
         answers = classifier.classify_batch(texts, top=top, history=state.history, at=at, place=place)
-        return [answer.to_dict() for answer in answers]
+        return [_cut(answer.to_dict(), item.top) for answer, item in zip(answers, body.items, strict=True)]
 
     return JSONResponse(await state.engine.run(work))
+
+
+def _cut(answer: dict[str, Any], top: int) -> dict[str, Any]:
+    """The answer with as many ranked labels as its own item asked for."""
+    return answer | {name: answer[name][:top] for name in ("categories", "departments", "intents") if name in answer}
 
 
 def _check_length(settings: Settings, text: str) -> None:
@@ -135,7 +136,7 @@ def _check_length(settings: Settings, text: str) -> None:
 async def _feedback(body: FeedbackIn, request: Request) -> Stored:
     """Stored when this answers; `jiesu feedback` exports it for `jiesu train`."""
     state = request.app.state
-    _check_length(state.settings, body.text)
+    _check_length(state.settings, check_text(body.text))
     given = {head: getattr(body, head) for head in LABELS if getattr(body, head)}
     if not given:
         raise problem(422, "No label", "give at least one of category, department, intent, recurrence")
@@ -152,7 +153,7 @@ async def _append(body: HistoryIn, request: Request) -> Stored:
     if len(body.tickets) > state.settings.max_batch:
         raise problem(413, "Batch too large", f"{len(body.tickets)} tickets; send at most {state.settings.max_batch}")
     for ticket in body.tickets:
-        _check_length(state.settings, ticket.text)
+        _check_length(state.settings, check_text(ticket.text))
     tickets = [Ticket(**ticket.model_dump()) for ticket in body.tickets]
     return Stored(stored=await state.engine.run(lambda _: state.history.append(tickets)))
 
@@ -183,6 +184,12 @@ async def _result(request: Request, job: str) -> FileResponse:
     return FileResponse(path, filename=name, media_type="application/octet-stream")
 
 
+async def _rejects(request: Request, job: str) -> FileResponse:
+    """The rows that could not be labelled, with the reason, as csv."""
+    path, name = request.app.state.files.result(job, rejects=True)
+    return FileResponse(path, filename=name, media_type="text/csv")
+
+
 async def _healthy() -> Status:
     return Status(status="ok")
 
@@ -206,6 +213,7 @@ _ROUTES: tuple[tuple[str, str, Any, Any, str], ...] = (
     ("POST", "/v1/files", _upload, FileJob, "整表贴标签"),
     ("GET", "/v1/files/{job}", _job, FileJob, "进度"),
     ("GET", "/v1/files/{job}/result", _result, None, "结果文件"),
+    ("GET", "/v1/files/{job}/rejects", _rejects, None, "不能识别的行"),
 )
 _ASSETS = (
     ("/", "index.html", "text/html; charset=utf-8"),

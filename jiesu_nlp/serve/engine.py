@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from jiesu_nlp.errors import JiesuError
 from jiesu_nlp.predict import Classifier, default_model_folder
 from jiesu_nlp.serve.settings import Settings
 
@@ -46,16 +45,16 @@ class Engine:
             ModelFormatError: the folder cannot be read.
         """
         stamp = self._current()
-        self.classifier = Classifier.load(self._folder)
-        self.classifier.classify("热身")  # what is read on first use is read now
-        self._stamp = stamp
+        loaded = Classifier.load(self._folder)
+        loaded.classify("热身")  # what is read on first use is read now, and what is wrong is found
+        self.classifier, self._stamp = loaded, stamp
 
     def _current(self) -> object:
         try:
-            status = (self._folder / "model.json").stat()
+            files = [(self._folder / name).stat() for name in ("model.json", "arrays.safetensors")]
         except OSError:
             return None
-        return (status.st_mtime_ns, status.st_ino, status.st_size)
+        return tuple((file.st_mtime_ns, file.st_ino, file.st_size) for file in files)
 
     async def watch(self) -> None:
         """Load the model anew whenever its folder has changed; keep the old one if that fails."""
@@ -69,7 +68,7 @@ class Engine:
                 await asyncio.get_running_loop().run_in_executor(None, self.load)
                 self.reloads += 1
                 log.info("model reloaded", extra={"fields": {"model": self.name}})
-            except JiesuError as error:
+            except Exception as error:  # whatever is wrong with it, the old model serves on
                 failed = stamp
                 log.error("model not reloaded", extra={"fields": {"error": type(error).__name__}})
 
@@ -92,17 +91,19 @@ class Engine:
         if (classifier := self.classifier) is None:
             raise BusyError(1)
         self.active += 1
-        begin = time.monotonic()
-        future = asyncio.get_running_loop().run_in_executor(self._pool, work, classifier)
-        future.add_done_callback(self._done)
-        result = await asyncio.wait_for(asyncio.shield(future), self._timeout)
+        begin, loop = time.monotonic(), asyncio.get_running_loop()
+        task = self._pool.submit(work, classifier)
+        task.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
+        try:
+            result = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(task)), self._timeout)
+        except TimeoutError:
+            task.cancel()  # if it still waits for a thread; one that runs cannot be stopped
+            raise
         self._took += 0.1 * (time.monotonic() - begin - self._took)
         return result
 
-    def _done(self, future: "asyncio.Future[Result]") -> None:
+    def _done(self) -> None:
         self.active -= 1
-        if not future.cancelled():
-            future.exception()  # seen: a timed-out request has nobody left to tell
 
     def close(self) -> None:
         """Finish what runs."""

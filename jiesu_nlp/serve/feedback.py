@@ -37,6 +37,8 @@ class FeedbackStore:
         with named_errors("the feedback cannot be opened"):
             self._engine = sa.create_engine(f"sqlite:///{Path(path).absolute()}", hide_parameters=True)
             sa.event.listen(self._engine, "connect", set_up_sqlite)
+            if not create and not sa.inspect(self._engine).has_table("feedback"):
+                raise HistoryError(f"{path} holds no feedback")
             with self._engine.begin() as connection:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 _metadata.create_all(connection)

@@ -7,11 +7,12 @@ import shutil
 import tempfile
 import time
 import uuid
+import zipfile
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
-from jiesu_nlp.errors import JiesuError
 from jiesu_nlp.relabel import relabel
 from jiesu_nlp.serve.guard import problem
 from jiesu_nlp.serve.schemas import FileJob
@@ -20,7 +21,12 @@ from jiesu_nlp.serve.settings import Settings
 _ENDINGS = (".csv", ".xlsx")
 _ID = re.compile(r"[0-9a-f]{32}")
 _WAITING = 8
+_KEPT = 200
 _CHUNK_ROWS = 200
+_SILENT = 120.0
+"""Seconds without a word after which a file that was being labelled counts as given up."""
+_UNPACKED = 128 << 20
+"""Bytes that an xlsx file may unpack to: it is read whole."""
 
 
 class FileJobs:
@@ -34,62 +40,78 @@ class FileJobs:
         self._keep = settings.keep_files
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="files")
         self._waiting = 0
+        self._mine: set[Path] = set()
+        self._stopping = False
 
     async def start(self, name: str, body: AsyncIterator[bytes]) -> FileJob:
         """Take a file in and begin to label it."""
         ending = Path(name).suffix.lower()
         if ending not in _ENDINGS:
             raise problem(422, "Not a table", "send a csv or xlsx file and give its name")
-        if self._waiting >= _WAITING:
-            raise problem(429, "Busy", "as many files wait as may; come again later")
+        if self._waiting >= _WAITING or sum(1 for _ in self._folder.iterdir()) >= _KEPT:
+            raise problem(429, "Busy", "as many files wait or are kept as may; come again later")
+        self._waiting += 1
         key = uuid.uuid4().hex
         folder = self._folder / key
-        folder.mkdir(mode=0o700)
         try:
+            folder.mkdir(mode=0o700)
             with (folder / f"in{ending}").open("wb") as file:
                 async for part in body:
                     file.write(part)
+            _check_zip(folder / f"in{ending}")
         except BaseException:
+            self._waiting -= 1
             shutil.rmtree(folder, ignore_errors=True)
             raise
         stem = re.sub(r"[^\w-]", "_", Path(name).stem)[:80] or "table"
         (folder / "name").write_text(f"{stem}-labelled{ending}", encoding="utf-8")
         job = FileJob(id=key, state="waiting")
         _save(folder, job)
-        self._waiting += 1
+        self._mine.add(folder)
         asyncio.get_running_loop().run_in_executor(self._pool, self._label, folder, ending, job)
         return job
 
     def _label(self, folder: Path, ending: str, job: FileJob) -> None:
+        source, out = folder / f"in{ending}", folder / f"out{ending}"
+
+        def show(rows: int) -> None:
+            if self._stopping:
+                raise InterruptedError
+            job.rows = rows
+            _save(folder, job)
+
         try:
             job.state = "working"
-
-            def show(rows: int) -> None:
-                job.rows = rows
-                _save(folder, job)
-
-            source, out = folder / f"in{ending}", folder / f"out{ending}"
             summary = relabel(source, out, model=self._model, chunk_rows=_CHUNK_ROWS, progress=show)
             job.state, job.rows, job.rejected = "done", summary.rows, summary.rejected
-        except JiesuError as error:
-            job.state, job.message = "failed", str(error)
-        except Exception as error:
+        except Exception as error:  # its message may hold the first row of a table without a header
             job.state, job.message = "failed", type(error).__name__
         finally:
             self._waiting -= 1
+            self._mine.discard(folder)
+            source.unlink(missing_ok=True)
             _save(folder, job)
 
     def status(self, key: str) -> FileJob:
         """How far a file is."""
-        return FileJob.model_validate_json((self._known(key) / "job.json").read_text(encoding="utf-8"))
+        path = self._known(key) / "job.json"
+        job = FileJob.model_validate_json(path.read_text(encoding="utf-8"))
+        if job.state in ("waiting", "working") and time.time() - path.stat().st_mtime > _SILENT:
+            job.state, job.message = "failed", "InterruptedError"  # the process that had it is gone
+        return job
 
-    def result(self, key: str) -> tuple[Path, str]:
-        """The labelled file and its name."""
+    def result(self, key: str, *, rejects: bool = False) -> tuple[Path, str]:
+        """The labelled file, or the rows that could not be, and its name."""
         folder = self._known(key)
         if self.status(key).state != "done":
             raise problem(409, "Not ready", "the file is not labelled yet")
         name = (folder / "name").read_text(encoding="utf-8")
-        return folder / f"out{Path(name).suffix}", name
+        out = folder / f"out{Path(name).suffix}"
+        if not rejects:
+            return out, name
+        if not (kept := out.with_name(out.name + ".rejects")).is_file():
+            raise problem(404, "No rejects", "every row was labelled")
+        return kept, f"{Path(name).stem}-rejects.csv"
 
     def _known(self, key: str) -> Path:
         folder = self._folder / key
@@ -100,13 +122,17 @@ class FileJobs:
     async def sweep(self) -> None:
         """Delete files whose time is over."""
         while True:
-            await asyncio.sleep(min(self._keep / 4, 60))
-            for folder in self._folder.iterdir():
-                if _ID.fullmatch(folder.name) and time.time() - folder.stat().st_mtime > self._keep:
-                    shutil.rmtree(folder, ignore_errors=True)
+            await asyncio.sleep(min(self._keep / 4, _SILENT / 4))
+            for folder in [path for path in self._folder.iterdir() if _ID.fullmatch(path.name)]:
+                with suppress(OSError):  # another process may have been quicker
+                    if folder in self._mine:
+                        (folder / "job.json").touch()
+                    elif time.time() - folder.stat().st_mtime > self._keep:
+                        shutil.rmtree(folder)
 
     def close(self) -> None:
-        """Finish the file at hand; drop those that wait, and the temporary folder."""
+        """Stop after the chunk at hand, and drop those that wait, and the temporary folder."""
+        self._stopping = True
         self._pool.shutdown(wait=True, cancel_futures=True)
         if self._own:
             shutil.rmtree(self._own, ignore_errors=True)
@@ -116,3 +142,16 @@ def _save(folder: Path, job: FileJob) -> None:
     draft = folder / "job.json.tmp"
     draft.write_text(json.dumps(job.model_dump(), ensure_ascii=False), encoding="utf-8")
     draft.replace(folder / "job.json")
+
+
+def _check_zip(path: Path) -> None:
+    """Refuse an xlsx file that unpacks to more than is good for the server."""
+    if path.suffix != ".xlsx":
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    except zipfile.BadZipFile:
+        raise problem(422, "Not a table", "the file is no xlsx file") from None
+    if size > _UNPACKED:
+        raise problem(413, "Table too large", "save it as csv, which may be longer, or split it")

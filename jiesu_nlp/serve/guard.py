@@ -1,5 +1,7 @@
 """What surrounds every request: limits, an id, one log line, metrics, and errors as problem+json."""
 
+import asyncio
+import hmac
 import json
 import logging
 import sys
@@ -54,14 +56,22 @@ class _Started:
     status = 0
 
 
-def _counted(scope: Scope, receive: Receive, limit: int) -> Receive:
-    """Receive a body, and stop where it grows beyond the limit, or says that it will."""
+def _counted(scope: Scope, receive: Receive, limit: int, timeout: float) -> Receive:
+    """Receive a body, and stop where it grows beyond the limit, says that it will, or stands still."""
     declared = dict(scope["headers"]).get(b"content-length", b"")
     read = int(declared) if declared.isdigit() and int(declared) > limit else 0
+    whole = False
 
     async def counted() -> Message:
         nonlocal read
-        message: Message = {"type": "http.request"} if read > limit else await receive()
+        nonlocal whole
+        try:
+            # When the body is there, the next message is that the client left: nobody waits for that in vain.
+            waiting = None if whole else timeout
+            message: Message = {"type": "http.request"} if read > limit else await asyncio.wait_for(receive(), waiting)
+        except TimeoutError:
+            raise Problematic(408, "Body too slow", "send the body without pauses", {"connection": "close"}) from None
+        whole = not message.get("more_body", False)
         read += len(message.get("body", b""))
         if read > limit:
             detail = f"the body may have at most {limit} bytes"
@@ -92,7 +102,10 @@ class Guard:
 
         limit = self._settings.max_file if scope["path"] == "/v1/files" else self._settings.max_body
         try:
-            await self._app(scope, _counted(scope, receive, limit), marked)
+            if refused := self._refuse(scope):
+                await refused(scope, receive, marked)
+            else:
+                await self._app(scope, _counted(scope, receive, limit, self._settings.timeout), marked)
         except Exception as error:
             # Its message and the lines of its traceback may hold a ticket's text; only its kind is told.
             log.error("failed", extra={"fields": {"id": request_id, "error": type(error).__name__}})
@@ -101,6 +114,21 @@ class Guard:
                 await wrong(scope, receive, marked)
         finally:
             self._record(scope, answer.status or 500, time.perf_counter() - begin, request_id)
+
+    def _refuse(self, scope: Scope) -> JSONResponse | None:
+        """An answer for whom nothing is read: no key, or a page of another host that a browser has open."""
+        headers = dict(scope["headers"])
+        origin, host = headers.get(b"origin", b""), headers.get(b"host", b"")
+        if origin and origin.split(b"//")[-1] != host:
+            return _answer(403, "Foreign page", "pages of other hosts may not use this server")
+        keys = [key.get_secret_value().encode() for key in self._settings.keys]
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        # Every key is compared, each in a time that does not depend on how much of it is right.
+        known = any([hmac.compare_digest(token.strip(), key) for key in keys]) and scheme.lower() == b"bearer"
+        if keys and scope["path"].startswith("/v1/") and not known:
+            detail = "give one of the server's keys as a bearer token"
+            return _answer(401, "Unauthorized", detail, {"WWW-Authenticate": "Bearer"})
+        return None
 
     def _record(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = getattr(scope.get("route"), "path", "other")
@@ -159,7 +187,8 @@ class JsonLines(logging.Formatter):
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line = {"time": f"{stamp}.{int(record.msecs):03}Z", "level": record.levelname.lower(), "event": record.msg}
         if not record.name.startswith("jiesu_nlp"):  # the server's own words about starting and stopping
-            line["event"] = record.getMessage() if record.levelno < logging.ERROR else "server error"
+            message = record.getMessage()
+            line["event"] = "server error" if "Traceback" in message or record.exc_info else message[:300]
         return json.dumps(line | getattr(record, "fields", {}), ensure_ascii=False)
 
 

@@ -1,10 +1,13 @@
 """Running the server: one process, or several that share a port."""
 
 import os
+from contextlib import ExitStack
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import uvicorn
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from uvicorn.supervisors import Multiprocess
 
 from jiesu_nlp.errors import JiesuError
@@ -25,9 +28,18 @@ def run(given: dict[str, Any]) -> None:
         os.environ[f"JIESU_{name.upper()}"] = str(value)  # so that every process reads the same
     try:
         settings = Settings()
+    except SettingsError:
+        raise JiesuError("settings: a list is written as JSON, such as JIESU_KEYS='[\"…\"]'") from None
     except ValidationError as error:
         wrong = ", ".join(f"JIESU_{str(e['loc'][0]).upper()} ({e['msg']})" for e in error.errors(include_input=False))
         raise JiesuError(f"settings: {wrong}") from None
+    with ExitStack() as stack:
+        if settings.files is None:  # all processes must see the files that are being labelled
+            os.environ["JIESU_FILES"] = stack.enter_context(TemporaryDirectory(prefix="jiesu-files-"))
+        _serve(settings)
+
+
+def _serve(settings: Settings) -> None:
     set_up_logging()
     config = uvicorn.Config(
         "jiesu_nlp.serve.run:build",

@@ -3,10 +3,27 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 _TEXT = "小区自来水管老化渗水,居民用水困难,反映多次没人管"
-Id = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+_YEARS = range(1900, 2200)
+
+
+def _whole(text: str) -> str:
+    """Half a character, as a cut emoji leaves it, is no text."""
+    text.encode()  # UnicodeEncodeError is a ValueError
+    return text
+
+
+def _plausible(time: datetime) -> datetime:
+    if time.year not in _YEARS:
+        raise ValueError("a year between 1900 and 2200")
+    return time
+
+
+Text = Annotated[str, AfterValidator(_whole)]
+Time = Annotated[datetime, AfterValidator(_plausible)]
+Id = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_whole)]
 
 
 class _Body(BaseModel):
@@ -16,9 +33,9 @@ class _Body(BaseModel):
 class TicketIn(_Body):
     """One ticket to classify. `at` without a zone is a clock time, as tables have it."""
 
-    text: str = Field(examples=[_TEXT])
-    at: datetime | None = Field(None, examples=["2026-01-31T08:30:00"])
-    place: str | None = Field(None, max_length=200, examples=["望京西园四区"])
+    text: Text = Field(examples=[_TEXT])
+    at: Time | None = Field(None, examples=["2026-01-31T08:30:00"])
+    place: Text | None = Field(None, max_length=200, examples=["望京西园四区"])
     top: int = Field(3, ge=1, le=50)
 
 
@@ -32,24 +49,24 @@ class FeedbackIn(_Body):
     """An operator's correction of one ticket. The same `id` again replaces the former."""
 
     id: Id = Field(examples=["20260131-0001"])
-    text: str = Field(examples=[_TEXT])
-    category: str | None = Field(None, examples=["convenience"])
-    department: str | None = Field(None, examples=["water"])
-    intent: str | None = Field(None, examples=["complaint"])
-    recurrence: str | None = Field(None, examples=["2"])
+    text: Text = Field(examples=[_TEXT])
+    category: Text | None = Field(None, examples=["convenience"])
+    department: Text | None = Field(None, examples=["water"])
+    intent: Text | None = Field(None, examples=["complaint"])
+    recurrence: Text | None = Field(None, examples=["2"])
 
 
 class PastTicketIn(_Body):
     """A ticket for the history."""
 
     id: Id
-    text: str
-    time: datetime
-    place: str | None = Field(None, max_length=200)
-    category: str | None = Field(None, max_length=100)
-    department: str | None = Field(None, max_length=100)
-    outcome: str | None = Field(None, max_length=200)
-    answered: datetime | None = None
+    text: Text
+    time: Time
+    place: Text | None = Field(None, max_length=200)
+    category: Text | None = Field(None, max_length=100)
+    department: Text | None = Field(None, max_length=100)
+    outcome: Text | None = Field(None, max_length=200)
+    answered: Time | None = None
 
 
 class HistoryIn(_Body):

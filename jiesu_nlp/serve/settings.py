@@ -1,11 +1,22 @@
 """Settings of the server: from a file, the environment (``JIESU_…``), or the command line."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1 << 20
+_KEY_CHARS = 16
+
+
+def _strong(key: SecretStr) -> SecretStr:
+    if len(text := key.get_secret_value()) < _KEY_CHARS or not text.isascii():
+        raise ValueError(f"a key needs at least {_KEY_CHARS} characters, all ASCII")
+    return key
+
+
+Key = Annotated[SecretStr, AfterValidator(_strong)]
 
 
 class Settings(BaseSettings):
@@ -23,7 +34,7 @@ class Settings(BaseSettings):
     )
     history: str | None = Field(None, description="history file or URL; without one, recurrence is a prior")
     feedback: Path = Field(Path("jiesu-feedback.db"), description="where corrections are stored")
-    keys: list[SecretStr] = Field([], description="bearer keys; without any, requests need none")
+    keys: list[Key] = Field([], description="bearer keys; without any, requests need none")
     max_body: int = Field(2 * MIB, gt=0, description="bytes of a request's body, files apart")
     max_file: int = Field(64 * MIB, gt=0, description="bytes of a file to label")
     max_text: int = Field(20_000, gt=0, description="characters of a text")

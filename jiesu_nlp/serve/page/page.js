@@ -9,7 +9,12 @@ const PROBLEMS = {
   401: "需要访问密钥", 413: "内容太长", 422: "内容不能识别", 429: "服务忙,请稍后再试", 503: "服务暂不可用", 504: "处理超时",
 };
 const ERRORS = { EmptyTextError: "正文是空的", NoChineseError: "正文里没有中文", TextTooLongError: "正文太长" };
+const HEADS = ["category", "department", "intent"];
+const FAILED = {
+  TableError: "读不出来,或者认不出正文列;请看表头", InterruptedError: "服务中断了,请再传一次",
+};
 let asked = null;
+let said = {};
 
 function show(id, text) {
   $(id).textContent = text || "";
@@ -110,12 +115,13 @@ function render(text, answer) {
   bars("departments", answer.departments);
   bars("intents", answer.intents);
   $("assisting").textContent = answer.assisting.length ? `协办:${answer.assisting.map((d) => d.name).join("、")}` : "";
-  $("handling").textContent = answer.handling.name + (answer.handling.line ? ` ${answer.handling.line}` : "");
+  $("handling").textContent = answer.handling.line ? `转 ${answer.handling.line}` : answer.handling.name;
   $("basis").textContent = answer.handling.basis;
   evidence(answer.recurrence);
   mark(text, answer);
   $("model").textContent = `模型 ${answer.model.name} ${answer.model.version},体系 ${answer.model.taxonomy_version}`;
-  for (const head of ["category", "department", "intent"]) $(`right-${head}`).value = answer[head].code;
+  said = Object.fromEntries(HEADS.map((head) => [head, answer[head].code]));
+  for (const head of HEADS) $(`right-${head}`).value = said[head];
   $("thanks").textContent = "";
 }
 
@@ -123,13 +129,14 @@ let names = null;
 async function loadNames() {
   if (names) return;
   names = (await (await call("/v1/taxonomy")).json()).heads;
-  for (const head of ["category", "department", "intent"]) {
+  for (const head of HEADS) {
     $(`right-${head}`).replaceChildren(...names[head].map((label) => new Option(label.name, label.code)));
   }
 }
 
 async function guarded(form, work) {
   const button = form.querySelector("button");
+  if (button.disabled) return;
   show("error", "");
   button.disabled = true;
   try {
@@ -149,6 +156,7 @@ function submit(id, work) {
 }
 
 submit("ask", async () => {
+  $("answer").hidden = true;
   const text = $("text").value;
   const place = $("place").value.trim() || null;
   await loadNames();
@@ -158,8 +166,10 @@ submit("ask", async () => {
 });
 
 submit("correction", async () => {
-  const labels = Object.fromEntries(["category", "department", "intent"].map((head) => [head, $(`right-${head}`).value]));
-  await post("/v1/feedback", { ...asked, ...labels });
+  // Only what was changed: the rest is the model's guess, and nobody's label.
+  const changed = HEADS.filter((head) => $(`right-${head}`).value !== said[head]);
+  if (!changed.length) throw new Error("没有改动;改了哪一项,就记哪一项");
+  await post("/v1/feedback", { ...asked, ...Object.fromEntries(changed.map((head) => [head, $(`right-${head}`).value])) });
   $("thanks").textContent = "已记下,谢谢。更正会用于以后的训练。";
 });
 
@@ -172,28 +182,40 @@ submit("key-form", async () => {
 submit("send", async () => {
   const file = $("file").files[0];
   $("job").hidden = false;
-  $("download").hidden = true;
+  $("download").hidden = $("rejects").hidden = true;
   $("bar").removeAttribute("value");
   $("state").textContent = "上传中……";
-  let job = await (await call(`/v1/files?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file })).json();
+  let job;
+  try {
+    job = await (await call(`/v1/files?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file })).json();
+  } catch (error) {
+    $("job").hidden = true;
+    throw error;
+  }
   while (job.state === "waiting" || job.state === "working") {
     $("state").textContent = job.state === "waiting" ? "排队中……" : `已贴标签 ${job.rows} 件……`;
     await new Promise((wake) => setTimeout(wake, 400));
     job = await (await call(`/v1/files/${job.id}`)).json();
   }
-  $("bar").value = job.state === "done" ? 1 : 0;
-  if (job.state === "failed") throw new Error(`这张表不能处理:${job.message}`);
+  $("job").hidden = job.state === "failed";
+  if (job.state === "failed") throw new Error(`这张表不能处理:${FAILED[job.message] || job.message}`);
+  $("bar").value = 1;
   $("state").textContent = `完成:${job.rows} 件已贴标签,${job.rejected} 行不能识别`;
+  $("rejects").hidden = !job.rejected;
+  $("rejects").onclick = () => guarded($("rejects").parentElement, () => save(`/v1/files/${job.id}/rejects`, "不能识别的行.csv"));
   $("download").hidden = false;
-  $("download").onclick = () => guarded($("job"), async () => {
-    const response = await call(`/v1/files/${job.id}/result`);
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(await response.blob());
-    link.download = file.name.replace(/(\.\w+)$/, "-贴标签$1");
-    link.click();
-    URL.revokeObjectURL(link.href);
-  });
+  const name = file.name.replace(/(\.\w+)$/, "-贴标签$1");
+  $("download").onclick = () => guarded($("download").parentElement, () => save(`/v1/files/${job.id}/result`, name));
 });
+
+async function save(path, name) {
+  const response = await call(path);
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await response.blob());
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
 
 $("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("ask").requestSubmit();
