@@ -5,12 +5,13 @@ from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Unpack, overload
 
 import numpy as np
 from scipy import sparse
 
 from jiesu_nlp.answer import Classification, Evidence, ModelInfo, Recurrence, Rejected, Scored, WordWeight
+from jiesu_nlp.asked import Asked, Options, read_options
 from jiesu_nlp.cues import RECURRENCE_KINDS, Cue, find_cues
 from jiesu_nlp.errors import InvalidTextError, ModelFormatError
 from jiesu_nlp.handling import decide
@@ -33,32 +34,6 @@ _PAST_SHOWN = 5
 _WHISTLE = 0.25
 """Probability from which an assisting department makes a street's ticket one for several units; above
 the cut for naming it, because a whistle (吹哨) calls people in."""
-
-
-class Options(TypedDict, total=False):
-    """Optional arguments of `classify`.
-
-    Attributes:
-        top: how many ranked labels. explain: whether to weigh the words, which takes time.
-        history: past tickets to look the matter up in.
-        at: when the ticket came in, by default the clock on the wall, as tables have it; only tickets
-            before it are looked at.
-        place: where, if a column says so. Of a list of texts, `at` and `place` may be lists too.
-    """
-
-    top: int
-    explain: bool
-    history: "History | None"
-    at: datetime | Sequence[datetime | None] | None
-    place: str | Sequence[str | None] | None
-
-
-class _Asked(NamedTuple):
-    """One text with what is known about it."""
-
-    text: str
-    at: datetime | None
-    place: str | None
 
 
 class Classifier:
@@ -136,14 +111,14 @@ class Classifier:
         """
         if isinstance(text, list | tuple):
             return self.classify_batch(text, **options)
-        asked = _asked([check_text(text)], options)
+        asked = read_options([check_text(text)], options)
         return self._answers(asked, options)[0]
 
     def classify_batch(
         self, texts: Sequence[str], batch_size: int = 256, **options: Unpack[Options]
     ) -> list[Classification | Rejected]:
         """Answers in the order of `texts`; they do not depend on `batch_size`."""
-        asked = _asked(texts, options)
+        asked = read_options(texts, options)
         answers: list[Classification | Rejected] = []
         for start in range(0, len(asked), batch_size):
             good: list[int] = []
@@ -160,7 +135,7 @@ class Classifier:
             answers += [done.get(row) or bad[row] for row in rows]
         return answers
 
-    def _answers(self, asked: Sequence[_Asked], options: Options) -> list[Classification]:
+    def _answers(self, asked: Sequence[Asked], options: Options) -> list[Classification]:
         """Answers for checked texts; each is segmented and counted once, for labels and explanation alike."""
         texts = [one.text for one in asked]
         models = list({id(model): model for model in self._by_head.values()}.values())
@@ -177,7 +152,7 @@ class Classifier:
 
     def _answer(
         self,
-        asked: _Asked,
+        asked: Asked,
         vectors: Mapping[str, sparse.csr_matrix],
         i: int,
         rows: Mapping[str, FloatArray],
@@ -229,23 +204,7 @@ class Classifier:
         return Scored(name, name, probability) if probability >= _GROUP_SURE else None
 
 
-def _asked(texts: Sequence[str], options: Options) -> list[_Asked]:
-    """Texts with their time and place; one value serves all texts, a list has one for each."""
-    if unknown := set(options) - set(Options.__annotations__):
-        known = ", ".join(Options.__annotations__)
-        raise TypeError(f"classify has no argument {', '.join(sorted(unknown))}; it has {known}")
-    if options.get("top", 3) < 1:
-        raise ValueError("top must be 1 or more")
-    columns: list[Sequence[Any]] = []
-    for value in (options.get("at"), options.get("place")):
-        one_for_all = value is None or isinstance(value, str | datetime)
-        columns.append([value] * len(texts) if one_for_all else list(value))  # type: ignore[arg-type]
-        if len(columns[-1]) != len(texts):
-            raise ValueError(f"{len(texts)} texts, but {len(columns[-1])} values of at= or place=; give one for each")
-    return [_Asked(*row) for row in zip(texts, *columns, strict=True)]
-
-
-def _past(asked: _Asked, history: "History", category: str, department: str) -> Past:
+def _past(asked: Asked, history: "History", category: str, department: str) -> Past:
     from jiesu_nlp.matter import read_matter  # only a caller with a history needs it
 
     matter = read_matter(asked.text, asked.place)

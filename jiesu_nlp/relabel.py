@@ -7,11 +7,9 @@ the last part is there, the parts are joined and moved to the output in one step
 
 import hashlib
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 from jiesu_nlp.errors import TableError, UnknownLabelError
 from jiesu_nlp.parallel import map_ahead
 from jiesu_nlp.predict import Classification, Classifier, default_model_folder
+from jiesu_nlp.relabel_parts import Part, alone, finished, read_counts, remove, write_file, write_whole
 from jiesu_nlp.streams import Chunk, Row, columns_of, find_tables, join_parts, read_chunks, write_part
 from jiesu_nlp.tables import Columns, guess_columns
 from jiesu_nlp.text import join_fields
@@ -48,16 +47,6 @@ class _Task:
     ending: str
     model: str
     fingerprint: str
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A labelled chunk: its rows, its rejects and its counts, ready to be written."""
-
-    number: int
-    rows: bytes
-    rejects: bytes
-    counts: dict[str, Any]
 
 
 @dataclass
@@ -147,11 +136,11 @@ def relabel(
             if chunk.number not in done:
                 yield chunk
 
-    with _alone(work):
-        rows = sum(_counts(work, number)["all"] for number in done)
+    with alone(work):
+        rows = sum(read_counts(work, number)["all"] for number in done)
         progress(rows)
         for part in _label_all(todo(), task, jobs, engine):
-            _write(work, part)
+            write_whole(work, part)
             rows += part.counts["all"]
             progress(rows)
         return _finish(work, task, target, chunks)
@@ -185,18 +174,18 @@ def _begin(work: Path, task: _Task, paths: Sequence[Path], chunk_rows: int, rest
     job = json.dumps(
         {"task": asdict(task) | {"model": ""}, "files": files, "chunk_rows": chunk_rows}, ensure_ascii=False
     )
-    shutil.rmtree(_finished(work), ignore_errors=True)
+    shutil.rmtree(finished(work), ignore_errors=True)
     if work.exists() and (restart or not (work / "job.json").exists()):
-        _remove(work)
+        remove(work)
     if (work / "job.json").exists():
         if (work / "job.json").read_text(encoding="utf-8") != job:
             raise TableError(f"{work.name} is of an unfinished job with other inputs, model or settings; use --restart")
         return
     work.mkdir(exist_ok=True)
-    _replace(work / "job.json", job.encode())
+    write_file(work / "job.json", job.encode())
 
 
-def _label_all(chunks: Iterable[Chunk], task: _Task, jobs: int, engine: str) -> Iterator[_Part]:
+def _label_all(chunks: Iterable[Chunk], task: _Task, jobs: int, engine: str) -> Iterator[Part]:
     if engine == "local":
         yield from map_ahead(label_chunk, ((chunk, task) for chunk in chunks), jobs)
     elif engine == "ray":
@@ -212,7 +201,7 @@ def _classifier(model: str, fingerprint: str) -> Classifier:
     return Classifier.load(model)
 
 
-def label_chunk(work: tuple[Chunk, _Task]) -> _Part:
+def label_chunk(work: tuple[Chunk, _Task]) -> Part:
     """Label one chunk; runs in any process."""
     chunk, task = work
     classifier = _classifier(task.model, task.fingerprint)
@@ -239,7 +228,7 @@ def label_chunk(work: tuple[Chunk, _Task]) -> _Part:
     counts = {"all": len(texts), "rows": len(good), "rejected": len(rejects), "review": review}
     tables = {"labels": labels, "changed": changed}
     columns = (*task.columns, *LABEL_COLUMNS)
-    return _Part(
+    return Part(
         chunk.number,
         write_part(good, columns, task.ending),
         write_part(rejects, (*task.columns, *REJECT_COLUMNS), ".csv"),
@@ -268,57 +257,13 @@ def _old_code(classifier: Classifier, head: str, cell: str) -> str:
         return "?"
 
 
-def _write(work: Path, part: _Part) -> None:
-    """Write a part; its counts come last, and say that it is whole."""
-    for kind, content in (("rows", part.rows), ("rejects", part.rejects)):
-        _replace(work / f"{part.number:08}.{kind}", content)
-    _replace(work / f"{part.number:08}.counts", json.dumps(part.counts, ensure_ascii=False).encode())
-
-
-def _counts(work: Path, number: int) -> dict[str, Any]:
-    counts: dict[str, Any] = json.loads((work / f"{number:08}.counts").read_text(encoding="utf-8"))
-    return counts
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, whatever kills this process."""
-    draft = path.with_name(path.name + ".tmp")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-
-
-@contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    """Let no other process do the same job at the same time."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    with (work / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise TableError(f"{work.name}: another process is doing this job just now") from None
-        yield
-
-
-def _remove(work: Path) -> None:
-    """Delete a folder of parts. Renamed first: one half deleted must not look unfinished."""
-    work.replace(_finished(work))
-    shutil.rmtree(_finished(work))
-
-
 def _finish(work: Path, task: _Task, target: Path, chunks: int) -> Summary:
     numbers = sorted(int(path.stem) for path in work.glob("*.counts"))
     if numbers != list(range(chunks)):
         raise TableError(f"{work.name}: {chunks} parts were to be made, {len(numbers)} are there; run it again")
     summary = Summary(out=str(target))
     for number in numbers:
-        summary.add(_counts(work, number))
+        summary.add(read_counts(work, number))
     draft, rejects = work / "joined", target.with_name(target.name + ".rejects")
     join_parts([work / f"{n:08}.rows" for n in numbers], (*task.columns, *LABEL_COLUMNS), draft, task.ending)
     if summary.rejected:
@@ -329,9 +274,5 @@ def _finish(work: Path, task: _Task, target: Path, chunks: int) -> Summary:
     else:
         rejects.unlink(missing_ok=True)
     draft.replace(target)
-    _remove(work)
+    remove(work)
     return summary
-
-
-def _finished(work: Path) -> Path:
-    return work.with_name(work.name + ".finished")

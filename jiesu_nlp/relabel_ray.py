@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from jiesu_nlp.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from jiesu_nlp.relabel import _Part, _Task
+    from jiesu_nlp.relabel import _Task
+    from jiesu_nlp.relabel_parts import Part
     from jiesu_nlp.streams import Chunk
 
 _AT_ONCE = 64
@@ -26,7 +27,7 @@ class _Labeller:
         return {"part": [label_chunk((chunk, self._task)) for chunk in batch["chunk"]]}
 
 
-def label_on_ray(chunks: "Iterable[Chunk]", task: "_Task", jobs: int) -> "Iterator[_Part]":
+def label_on_ray(chunks: "Iterable[Chunk]", task: "_Task", jobs: int) -> "Iterator[Part]":
     """Parts of the chunks, in any order; on the cluster that RAY_ADDRESS names, else on this machine.
 
     Args:

@@ -1,0 +1,72 @@
+"""The parts of an unfinished job, in a folder beside its output: each is there whole or not at all."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jiesu_nlp.errors import TableError
+
+
+@dataclass(frozen=True)
+class Part:
+    """A labelled chunk: its rows, its rejects and its counts, ready to be written."""
+
+    number: int
+    rows: bytes
+    rejects: bytes
+    counts: dict[str, Any]
+
+
+@contextmanager
+def alone(work: Path) -> Iterator[None]:
+    """Let no other process do the same job at the same time."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    with (work / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise TableError(f"{work.name}: another process is doing this job just now") from None
+        yield
+
+
+def remove(work: Path) -> None:
+    """Delete a folder of parts. Renamed first: one half deleted must not look unfinished."""
+    work.replace(finished(work))
+    shutil.rmtree(finished(work))
+
+
+def finished(work: Path) -> Path:
+    """What a folder of parts is called while it is deleted."""
+    return work.with_name(work.name + ".finished")
+
+
+def write_whole(work: Path, part: Part) -> None:
+    """Write a part; its counts come last, and say that it is whole."""
+    for kind, content in (("rows", part.rows), ("rejects", part.rejects)):
+        write_file(work / f"{part.number:08}.{kind}", content)
+    write_file(work / f"{part.number:08}.counts", json.dumps(part.counts, ensure_ascii=False).encode())
+
+
+def read_counts(work: Path, number: int) -> dict[str, Any]:
+    """The counts of a part that is whole."""
+    counts: dict[str, Any] = json.loads((work / f"{number:08}.counts").read_text(encoding="utf-8"))
+    return counts
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, whatever kills this process."""
+    draft = path.with_name(path.name + ".tmp")
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
