@@ -1,12 +1,25 @@
 """Shared fixtures: a tiny real model, and where the real data lies."""
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "data" / "samples"
+
+
+def install(*packages: str) -> None:
+    """Install Debian packages where that may be done; the caller looks whether they are there."""
+    if os.name != "posix" or os.getuid() != 0 or not shutil.which("apt-get"):
+        return
+    for command in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
+        try:
+            subprocess.run(["apt-get", "-q", *command], check=False, capture_output=True, timeout=150)
+        except subprocess.TimeoutExpired:
+            return
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from conftest import ROOT
+from conftest import ROOT, install
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,9 +32,8 @@ def _at(days):
 def postgres(tmp_path_factory):
     """The URL of a real PostgreSQL on loopback, in a temporary folder."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not binaries and hasattr(os, "getuid") and os.getuid() == 0 and shutil.which("apt-get"):
-        for command in (["update"], ["install", "-y", "--no-install-recommends", "postgresql"]):
-            subprocess.run(["apt-get", "-q", *command], check=False, capture_output=True, timeout=300)
+    if not binaries:
+        install("postgresql")
         binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not binaries:
         pytest.skip("PostgreSQL is not installed, and it may not be installed here")

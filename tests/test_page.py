@@ -2,10 +2,10 @@
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import install
 from test_serve import Server
 
 from jiesu_nlp.serve.feedback import FeedbackStore
@@ -16,9 +16,8 @@ TEXT = "望京西园四区自来水管老化渗水😀,居民用水困难,反映
 @pytest.fixture(scope="module")
 def browser():
     selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    if not shutil.which("chromium") and os.getuid() == 0 and shutil.which("apt-get"):
-        for command in (["update"], ["install", "-y", "--no-install-recommends", "chromium", "chromium-driver"]):
-            subprocess.run(["apt-get", "-q", *command], check=False, capture_output=True, timeout=400)
+    if not shutil.which("chromium"):
+        install("chromium", "chromium-driver")
     if not shutil.which("chromium") or not shutil.which("chromedriver"):
         pytest.skip("Chromium and its driver are not installed, and they may not be installed here")
     options = selenium.ChromeOptions()

@@ -7,6 +7,7 @@ import sys
 import time
 
 import polars as pl
+import psutil
 import pytest
 from conftest import ROOT, SAMPLES
 from typer.testing import CliRunner
@@ -172,13 +173,11 @@ def test_workers_end_with_the_process_they_work_for(tmp_path):
     assert job.stdout
     for _ in range(3):
         job.stdout.readline()
-    children = subprocess.run(["pgrep", "-P", str(job.pid)], capture_output=True, text=True).stdout.split()
+    children = psutil.Process(job.pid).children(recursive=True)
     job.kill()
     job.wait()
-    end = time.monotonic() + 20
-    while time.monotonic() < end and any(os.path.exists(f"/proc/{pid}") for pid in children):  # noqa: PTH110
-        time.sleep(0.2)
-    assert children and not any(os.path.exists(f"/proc/{pid}") for pid in children)  # noqa: PTH110
+    gone, alive = psutil.wait_procs(children, timeout=20)
+    assert gone and not alive
 
 
 def test_an_unfinished_job_with_other_settings_is_not_mixed_in(table, tmp_path):

@@ -20,8 +20,8 @@ app = typer.Typer(
     add_completion=False,
     help="读市民诉求,给出类别、部门、派单方式与未诉先办。",
 )
-out = Console()
-err = Console(stderr=True)
+out = Console(emoji=False)
+err = Console(stderr=True, emoji=False)
 
 
 @app.callback()
