@@ -4,9 +4,8 @@
     python benchmarks/fit_recurrence.py --rivers later_tickets.jsonl   # AUROC on tickets that follow
 
 `again` (another ticket about the place within 30 days) is fitted on river tickets and on the places of
-one city's messages; the weights
-of history and class on the annotated complaints, their text scores out-of-fold. Each ticket sees only
-what came in, and was answered, before its own time.
+one city's messages; the weights of history and class on the annotated complaints, their text scores
+out-of-fold. Each ticket sees only what came in, and was answered, before its own time.
 """
 
 import argparse
@@ -115,8 +114,9 @@ def stream() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             Ticket(row["id"], join_fields(row["title"], row["body"]), parse_time(row["time"]), None, **labels)
         )
     history.append(tickets)
+    stored = {ticket.id for ticket in tickets}
     for row in rows(DATA / "replies.jsonl"):
-        if row["id"] in {t.id for t in tickets} and row.get("reply_time"):
+        if row["id"] in stored and row.get("reply_time"):
             history.answer(row["id"], "answered", parse_time(row["reply_time"]))
     used = sorted((t for t in tickets if t.id in at), key=lambda t: t.time)
     past = [past_features(look_back(history, read_matter(t.text), t.time, t.category, t.department)) for t in used]
@@ -124,12 +124,17 @@ def stream() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return levels[place], np.array(past), targets["recurrence"][place]
 
 
+def shifted(levels: np.ndarray, past: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """`recurrence.with_past` of many rows at once, by weights that are still being fitted."""
+    odds = levels * np.exp(np.outer(past @ weights, [0.0, 1.0, 1.0]))
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
 def fit_history(levels: np.ndarray, past: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Weights, not below zero, that shift the odds of levels 1 and 2 together."""
 
     def loss(weights: np.ndarray) -> float:
-        odds = levels * np.exp(np.outer(past @ weights, [0.0, 1.0, 1.0]))
-        p = odds / odds.sum(axis=1, keepdims=True)
+        p = shifted(levels, past, weights)
         return float(-np.log(p[np.arange(len(p)), target]).mean() + 1e-4 * weights @ weights)
 
     return minimize(loss, np.full(past.shape[1], 0.1), bounds=[(0, None)] * past.shape[1]).x
@@ -139,8 +144,7 @@ def report_history() -> np.ndarray:
     levels, past, target = stream()
     cut = len(levels) * 2 // 3
     weights = fit_history(levels[:cut], past[:cut], target[:cut])
-    odds = levels * np.exp(np.outer(past @ weights, [0.0, 1.0, 1.0]))
-    p = odds / odds.sum(axis=1, keepdims=True)
+    p = shifted(levels, past, weights)
     print(f"history: {(past[:, 0] > 0).mean():.2f} of {len(past)} have past tickets, {past[:, 1].mean():.3f} came back")
     for name, rows_ in (("first two thirds", slice(0, cut)), ("last third", slice(cut, None))):
         for level in (1, 2):

@@ -6,7 +6,7 @@ months and, month by month, compared with the seasonal-naive guess: what the sam
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from jiesu_nlp.errors import HistoryError
 from jiesu_nlp.history import History
-from jiesu_nlp.text import as_utc
+from jiesu_nlp.history_tables import to_time
+from jiesu_nlp.times import as_utc, month_start
 
 if TYPE_CHECKING:
     import polars as pl
@@ -93,7 +94,7 @@ def forecast(history: History, at: datetime | None = None, *, backtest: int = _B
 def _read(history: History, at: datetime | None) -> _Counts:
     rows = [
         (row.place, row.category, _month(row.time))
-        for row in history.tickets(until=_start_of_month(at) if at else None)
+        for row in history.tickets(until=month_start(at) if at else None)
         if row.place and row.category
     ]
     if not rows:
@@ -194,13 +195,9 @@ def _precision(truth: NDArray[np.bool_], score: FloatArray) -> float:
 
 
 def _month(seconds: int) -> int:
-    time = datetime.fromtimestamp(seconds, UTC)
+    time = to_time(seconds)
     return time.year * 12 + time.month - 1
 
 
 def _name(month: int) -> str:
     return f"{month // 12}-{month % 12 + 1:02}"
-
-
-def _start_of_month(at: datetime) -> datetime:
-    return as_utc(at).replace(day=1, hour=0, minute=0, second=0, microsecond=0)

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import chain, islice
 from pathlib import Path
@@ -32,7 +33,7 @@ from jiesu_nlp.matter import (
 )
 from jiesu_nlp.parallel import map_ahead
 from jiesu_nlp.places import place_key
-from jiesu_nlp.text import as_utc
+from jiesu_nlp.times import month_start
 
 __all__ = ["History", "PastTicket", "Ticket"]
 
@@ -129,10 +130,15 @@ class History:
         batches = iter(lambda: list(islice(rest, _BATCH)), [])
         return sum(map(self._store, map_ahead(tables.read_tickets, batches, jobs)))
 
-    def _store(self, read: Sequence[tables.Read]) -> int:
-        with tables.named_errors("the tickets were not stored"), self._engine.begin() as connection:
-            # Writing first takes the lock, on either database, so that writers queue here.
+    @contextmanager
+    def _writing(self, failed: str) -> Iterator[sa.Connection]:
+        """A transaction. Writing first takes the lock, on either database, so that writers queue here."""
+        with tables.named_errors(failed), self._engine.begin() as connection:
             connection.execute(sa.update(tables.meta).where(tables.meta.c.key == "format").values(value=FORMAT))
+            yield connection
+
+    def _store(self, read: Sequence[tables.Read]) -> int:
+        with self._writing("the tickets were not stored") as connection:
             stored = sa.select(tables.tickets.c.id).where(tables.tickets.c.id.in_([one.id for one in read]))
             known = set(connection.execute(stored).scalars())
             new = {one.id: one for one in reversed(read) if one.id not in known}
@@ -166,8 +172,7 @@ class History:
             HistoryError: no such ticket.
         """
         key = tables.storable(ticket_id)
-        with tables.named_errors("the answer was not stored"), self._engine.begin() as connection:
-            connection.execute(sa.update(tables.meta).where(tables.meta.c.key == "format").values(value=FORMAT))
+        with self._writing("the answer was not stored") as connection:
             if not connection.execute(sa.select(tables.tickets.c.seq).where(tables.tickets.c.id == key)).first():
                 raise HistoryError(f"the history has no ticket {ticket_id!r}; append it first")
             values = {"id": key, "answered": to_seconds(answered), "outcome": tables.storable(outcome)}
@@ -205,7 +210,8 @@ class History:
             # Ties go to the newest ticket, on either database.
             chosen = sa.select(*columns).where(row.seq.in_(_most_shared(postings, matter))).order_by(row.seq.desc())
             rows = connection.execute(chosen).all()
-            similarity = _compare(matter, rows)
+            stored = tables.stored_matters([ticket.features for ticket in rows], [ticket.weights for ticket in rows])
+            similarity = matter.similarity(*stored)
             order = [i for i in np.argsort(-similarity, kind="stable").tolist() if similarity[i] >= at_least][:top]
             answers = self._answers(connection, [rows[i].id for i in order], end)
         telling = shown_names(matter)
@@ -239,7 +245,7 @@ class History:
         One less the share of different places among the class's tickets with a place, over the twelve
         months before the month of `before`; drawn towards 0.5 by two tickets, so 0.5 with no history.
         """
-        month = as_utc(before).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        month = month_start(before)
         row = tables.tickets.c
         with self._engine.connect() as connection:
             size = connection.execute(sa.select(sa.func.coalesce(sa.func.max(row.seq), 0))).scalar_one()
@@ -266,12 +272,6 @@ class History:
         chosen = sa.select(tables.tickets).where(*where).order_by(row.time, row.seq)
         with self._engine.connect().execution_options(yield_per=_BATCH) as connection:
             yield from connection.execute(chosen)
-
-
-def _compare(matter: Matter, rows: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    features = np.frombuffer(b"".join(row.features for row in rows), np.uint32)
-    weights = np.frombuffer(b"".join(row.weights for row in rows), np.float16).astype(np.float32)
-    return matter.similarity(features, weights, [len(row.features) // 4 for row in rows])
 
 
 def _most_shared(postings: Sequence[Any], matter: Matter) -> list[int]:

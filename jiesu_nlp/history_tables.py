@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 from jiesu_nlp.errors import HistoryError
 from jiesu_nlp.matter import read_matter
 from jiesu_nlp.places import own_place
-from jiesu_nlp.text import MAX_CHARS, as_utc
+from jiesu_nlp.text import MAX_CHARS
+from jiesu_nlp.times import as_utc
 
 FORMAT = "1"
 NEWEST = 400
@@ -142,6 +144,15 @@ def _read_one(ticket: Ticket) -> Read:
             }
         ]
     return Read(str(row["id"]), row, matter.keys, outcome)
+
+
+def stored_matters(
+    features: Sequence[bytes], weights: Sequence[bytes]
+) -> tuple[NDArray[np.uint32], NDArray[np.float32], list[int]]:
+    """Matters of rows as they stand in the tables: their arrays one behind the other, and how long each is."""
+    known = np.frombuffer(b"".join(features), np.uint32)
+    weighed = np.frombuffer(b"".join(weights), np.float16).astype(np.float32)
+    return known, weighed, [len(row) // known.itemsize for row in features]
 
 
 @cache

@@ -16,8 +16,9 @@ from scipy.spatial.distance import squareform
 
 from jiesu_nlp.errors import HistoryError
 from jiesu_nlp.history import History
+from jiesu_nlp.history_tables import stored_matters
 from jiesu_nlp.matter import is_common, read_matter
-from jiesu_nlp.text import as_utc
+from jiesu_nlp.times import as_utc
 
 if TYPE_CHECKING:
     import polars as pl
@@ -128,16 +129,15 @@ def _average_linkage(part: sparse.csr_matrix, joined: float) -> list[IntArray]:
 
 def _read(history: History, since: datetime | None, until: datetime | None) -> tuple[list[_Row], sparse.csr_matrix]:
     rows: list[_Row] = []
-    features, weights, lengths = [], [], []
+    features, weights = [], []
     for row in history.tickets(since, until):
         rows.append(_Row(row.id, row.time / 86400, row.place, row.category, row.text))
-        features.append(np.frombuffer(row.features, np.uint32))
-        weights.append(np.frombuffer(row.weights, np.float16))
-        lengths.append(len(features[-1]))
+        features.append(row.features)
+        weights.append(row.weights)
     if not rows:
         return [], sparse.csr_matrix(np.zeros((0, 0), np.float32))
-    known, column = np.unique(np.concatenate(features), return_inverse=True)
-    data = np.concatenate(weights).astype(np.float32)
+    all_features, data, lengths = stored_matters(features, weights)
+    known, column = np.unique(all_features, return_inverse=True)
     return rows, sparse.csr_matrix((data, column, np.cumsum([0, *lengths])), shape=(len(rows), len(known)))
 
 

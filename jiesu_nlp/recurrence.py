@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from jiesu_nlp.cues import RECURRENCE_KINDS, Cue, find_cues
 from jiesu_nlp.errors import ModelFormatError
+from jiesu_nlp.models.tfidf import softmax
 from jiesu_nlp.taxonomy import packaged_table
-from jiesu_nlp.text import as_utc
+from jiesu_nlp.times import as_utc
 
 if TYPE_CHECKING:  # a history is optional, and its database library is slow to import
     from jiesu_nlp.history import History
@@ -138,9 +139,7 @@ def _text_features(p: FloatArray, texts: Sequence[str], cues: Sequence[Sequence[
 def _apply(features: FloatArray, parameters: Mapping[str, Any]) -> FloatArray:
     # Row by row in a fixed order, so that an answer does not depend on its batch.
     coef, intercept = np.array(parameters["coef"], np.float32), np.array(parameters["intercept"], np.float32)
-    logits = (features[:, None, :] * coef).sum(axis=2) + intercept
-    e = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(e / e.sum(axis=1, keepdims=True), np.float32)
+    return softmax((features[:, None, :] * coef).sum(axis=2) + intercept)
 
 
 def look_back(

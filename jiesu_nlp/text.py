@@ -1,7 +1,6 @@
 """Normalising and checking one text. Every step keeps the length, so offsets stay the caller's."""
 
 import re
-from datetime import UTC, datetime
 
 from jiesu_nlp.errors import EmptyTextError, NoChineseError, TextTooLongError, TextTypeError
 
@@ -53,14 +52,3 @@ def lead(text: str) -> str:
 def join_fields(*fields: str | None) -> str:
     """Title, body and further fields as one text, each on lines of its own; empty ones are left out."""
     return "\n".join(field.strip() for field in fields if field and field.strip())
-
-
-def as_utc(time: datetime) -> datetime:
-    """The time with its zone; one without a zone, as tables have it, is taken as UTC everywhere alike.
-
-    Raises:
-        TextTypeError: not a time.
-    """
-    if not isinstance(time, datetime):
-        raise TextTypeError(f"expected a datetime, got {type(time).__name__}; use datetime or tables.parse_time")
-    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)

@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 out = Console(emoji=False)
 err = Console(stderr=True, emoji=False)
+JOBS = os.cpu_count() or 1
 
 
 @app.callback()
@@ -33,10 +34,7 @@ def _main(
 
         typer.echo(__version__)
         raise typer.Exit
-    return
 
-
-JOBS = os.cpu_count() or 1
 
 ModelOption = Annotated[Path | None, typer.Option("--model", help="模型文件夹;不给则用自带模型")]
 JsonOption = Annotated[bool, typer.Option("--json", help="输出 JSON,供程序使用")]

@@ -102,9 +102,11 @@ def _tickets(frame: Any, chosen: Any, start: int, classifier: Any) -> "Iterator[
     columns = {role: getattr(chosen, role) for role in ("time", "place", "outcome", "answered")}
     columns |= {head: chosen.labels.get(head) for head in ("category", "department")}
     cells = {role: cells_of(frame, name) if name else [None] * len(frame) for role, name in columns.items()}
-    answers = classifier.classify_batch(texts) if classifier else [None] * len(texts)
-    for i, answer in enumerate(answers):
-        row = {role: values[i] for role, values in cells.items()}
+    lacking = [i for i in range(len(texts)) if classifier and not (cells["category"][i] and cells["department"][i])]
+    batch = classifier.classify_batch([texts[i] for i in lacking], explain=False) if lacking else []
+    answers = dict(zip(lacking, batch, strict=True))
+    for i in range(len(texts)):
+        answer, row = answers.get(i), {role: values[i] for role, values in cells.items()}
         try:
             check_text(texts[i])
             labels = {

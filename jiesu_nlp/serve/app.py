@@ -15,10 +15,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from jiesu_nlp.answer import Classification, Rejected
 from jiesu_nlp.history import History, Ticket
 from jiesu_nlp.predict import Classifier
-from jiesu_nlp.serve.engine import Engine
+from jiesu_nlp.serve.engine import Engine, log
 from jiesu_nlp.serve.feedback import LABELS, FeedbackStore
 from jiesu_nlp.serve.files import FileJobs
-from jiesu_nlp.serve.guard import Guard, add_problems, log, problem
+from jiesu_nlp.serve.guard import Guard, add_problems, problem
 from jiesu_nlp.serve.schemas import (
     BatchIn,
     FeedbackIn,

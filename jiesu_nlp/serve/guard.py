@@ -18,10 +18,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jiesu_nlp.errors import HistoryError, InvalidTextError, JiesuError
-from jiesu_nlp.serve.engine import BusyError, Engine
+from jiesu_nlp.serve.engine import BusyError, Engine, log
 from jiesu_nlp.serve.settings import Settings
-
-log = logging.getLogger("jiesu_nlp.serve")
 
 _REQUESTS = Counter("jiesu_requests_total", "Requests by route and status", ["route", "status"])
 _SECONDS = Histogram("jiesu_request_seconds", "Seconds a request took, by route", ["route"])
@@ -63,8 +61,7 @@ def _counted(scope: Scope, receive: Receive, limit: int, timeout: float) -> Rece
     whole = False
 
     async def counted() -> Message:
-        nonlocal read
-        nonlocal whole
+        nonlocal read, whole
         try:
             # When the body is there, the next message is that the client left: nobody waits for that in vain.
             waiting = None if whole else timeout
