@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from train_default import DATA, ROOT, load, rows
 
+from jiesu_nlp.examples import check, scheme_of
 from jiesu_nlp.history import History, Ticket
 from jiesu_nlp.matter import read_matter
 from jiesu_nlp.models.fit_tfidf import fit
@@ -26,7 +27,6 @@ from jiesu_nlp.neardup import near_duplicate_groups
 from jiesu_nlp.recurrence import HORIZON_DAYS, PAST_FEATURES, activity, fit_text, look_back, past_features
 from jiesu_nlp.tables import parse_time
 from jiesu_nlp.text import join_fields
-from jiesu_nlp.train import _check, _scheme
 
 TABLE = ROOT / "data" / "labels" / "recurrence_weights.csv"
 NO_PLACE = "无"
@@ -93,8 +93,8 @@ def report_again(later: Path | None) -> tuple[float, float]:
 def stream() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the annotated complaints in time order: levels from the text (n, 3), past features (n, 3), labels."""
     examples = load()
-    scheme = _scheme(examples, None)
-    targets, _ = _check(examples, scheme)
+    scheme = scheme_of(examples, None)
+    targets, _ = check(examples, scheme)
     groups = near_duplicate_groups(examples.texts)
     weight = np.array(examples.weight, np.float32)
     _, out_of_fold = fit(examples.texts, targets, scheme, groups, weight, jobs=2)

@@ -11,16 +11,16 @@ import os
 import numpy as np
 from train_default import load
 
+from jiesu_nlp.examples import check, scheme_of
 from jiesu_nlp.metrics import summarise
 from jiesu_nlp.models.fit_tfidf import FitConfig, fit
 from jiesu_nlp.neardup import near_duplicate_groups
-from jiesu_nlp.train import _check, _scheme
 
 
 def main() -> None:
     examples = load()
-    scheme = _scheme(examples, None)
-    targets, _ = _check(examples, scheme)
+    scheme = scheme_of(examples, None)
+    targets, _ = check(examples, scheme)
     groups = near_duplicate_groups(examples.texts)
     real = np.array(examples.source) == "complaints"
     draw = np.random.default_rng(0).random(groups.max() + 1)[groups]

@@ -17,10 +17,11 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from jiesu_nlp.examples import Examples
 from jiesu_nlp.models.fit_tfidf import FitConfig
 from jiesu_nlp.taxonomy import Taxonomy, packaged_table
 from jiesu_nlp.text import join_fields
-from jiesu_nlp.train import Examples, train
+from jiesu_nlp.train import train
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("JIESU_DATA", ROOT.parent / "shared" / "data"))

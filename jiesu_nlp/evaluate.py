@@ -9,7 +9,7 @@ import numpy as np
 
 from jiesu_nlp.errors import InvalidTextError, TableError
 from jiesu_nlp.metrics import coverage_accuracy, summarise
-from jiesu_nlp.models.tfidf import FloatArray, TfidfModel
+from jiesu_nlp.models.base import FloatArray, Model
 from jiesu_nlp.recurrence import text_levels
 from jiesu_nlp.tables import cells_of, guess_columns, ids_of, read_table, texts_of
 from jiesu_nlp.text import check_text
@@ -19,7 +19,7 @@ _IDS = 5
 
 
 def evaluate(
-    model: TfidfModel, table: str | Path, *, text: Sequence[str] = (), labels: Sequence[str] = ()
+    model: Model, table: str | Path, *, text: Sequence[str] = (), labels: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Figures of a model on a table: JSON-ready, without any text.
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+_OUT_OF_FOLD = "Out-of-fold: each text judged by a model that has seen neither it nor a near-copy."
+_HELD_OUT = "On {} texts held out: the encoder has seen neither them nor a near-copy, but was chosen by them."
 _FIGURES = ("rows", "macro_f1", "top1", "top3", "ece", "accuracy_at_70")
 
 
@@ -32,7 +34,7 @@ def model_card(meta: Mapping[str, Any], taxonomy: Mapping[str, Any]) -> str:
         "",
         "## Figures",
         "",
-        "Out-of-fold: each text judged by a model that has seen neither it nor a near-copy.",
+        _OUT_OF_FOLD if data.get("judged", data["rows"]) == data["rows"] else _HELD_OUT.format(data["judged"]),
         "",
         "| head | " + " | ".join(_FIGURES) + " | sent to review below |",
         "|---|" + "---|" * (len(_FIGURES) + 1),

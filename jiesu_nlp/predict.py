@@ -5,17 +5,17 @@ from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
-from scipy import sparse
 
 from jiesu_nlp.answer import Classification, Evidence, ModelInfo, Recurrence, Rejected, Scored, WordWeight
 from jiesu_nlp.asked import Asked, Options, read_options
 from jiesu_nlp.cues import RECURRENCE_KINDS, Cue, find_cues
 from jiesu_nlp.errors import InvalidTextError, ModelFormatError
 from jiesu_nlp.handling import decide
-from jiesu_nlp.models.tfidf import FloatArray, TfidfModel
+from jiesu_nlp.models.base import FloatArray, Model, migrate
+from jiesu_nlp.models.load import load_model
 from jiesu_nlp.recurrence import Past, check_parameters, look_back, text_levels, with_past
 from jiesu_nlp.taxonomy import Label, Taxonomy
 from jiesu_nlp.text import check_text
@@ -39,7 +39,7 @@ the cut for naming it, because a whistle (吹哨) calls people in."""
 class Classifier:
     """A loaded model that answers. Immutable, so one may serve many threads."""
 
-    def __init__(self, model: TfidfModel, taxonomy: Taxonomy | None = None) -> None:
+    def __init__(self, model: Model, taxonomy: Taxonomy | None = None) -> None:
         """Wrap a model, read through `taxonomy` where one is given.
 
         A head that the model was not trained for (a table had only departments, say) is answered by the
@@ -55,8 +55,8 @@ class Classifier:
             raise ModelFormatError(
                 f"the model has none of the heads {', '.join(_HEADS)}; use model.predict_proba for other label sets"
             )
-        own = model.migrate(taxonomy) if taxonomy else model
-        packaged = TfidfModel.load(str(default_model_folder())) if missing else own
+        own = migrate(model, taxonomy) if taxonomy else model
+        packaged = load_model(default_model_folder()) if missing else own
         # The model that each head is answered by: what one's own was not trained for, the packaged one knows.
         self._by_head = {head: packaged if head in missing else own for head in _HEADS}
         self._model = own
@@ -81,7 +81,7 @@ class Classifier:
         Raises:
             ModelFormatError: the folder cannot be read.
         """
-        return cls(TfidfModel.load(str(path or default_model_folder())), taxonomy)
+        return cls(load_model(path or default_model_folder()), taxonomy)
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -89,7 +89,7 @@ class Classifier:
         return self._taxonomy
 
     @property
-    def model(self) -> TfidfModel:
+    def model(self) -> Model:
         """The model behind the answers."""
         return self._model
 
@@ -153,7 +153,7 @@ class Classifier:
     def _answer(
         self,
         asked: Asked,
-        vectors: Mapping[str, sparse.csr_matrix],
+        vectors: Mapping[str, Any],
         i: int,
         rows: Mapping[str, FloatArray],
         cues: Sequence[Cue],
@@ -186,7 +186,7 @@ class Classifier:
             explanation=tuple(
                 WordWeight(head, word, weight)
                 for head in (("category", "department") if options.get("explain", True) else ())
-                for word, weight in self._by_head[head].explain(vectors[head][i], head, ranked[head][0].code)
+                for word, weight in self._by_head[head].explain(vectors[head], i, head, ranked[head][0].code)
             ),
             model=self._info,
         )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from jiesu_nlp.cues import RECURRENCE_KINDS, Cue, find_cues
 from jiesu_nlp.errors import ModelFormatError
-from jiesu_nlp.models.tfidf import softmax
+from jiesu_nlp.models.base import softmax
 from jiesu_nlp.taxonomy import packaged_table
 from jiesu_nlp.times import as_utc
 

@@ -55,9 +55,8 @@ def read_table(path: str | Path) -> "pl.DataFrame":
     try:
         match file.suffix.lower():
             case ".csv" | ".tsv":
-                raw = file.read_bytes()
                 separator = "\t" if file.suffix.lower() == ".tsv" else ","
-                frame = pl.read_csv(_decode(raw).encode(), infer_schema=False, separator=separator)
+                frame = pl.read_csv(read_text(file).encode(), infer_schema=False, separator=separator)
             case ".xlsx" | ".xls":
                 frame = pl.read_excel(file, infer_schema_length=0)
             case ".jsonl" | ".ndjson":
@@ -77,13 +76,19 @@ def read_table(path: str | Path) -> "pl.DataFrame":
     return frame
 
 
-def _decode(raw: bytes) -> str:
+def read_text(file: Path) -> str:
+    """A text file in UTF-8 (with or without BOM) or GB18030.
+
+    Raises:
+        TableError: it is in neither. OSError: it cannot be opened.
+    """
+    raw = file.read_bytes()
     for encoding in ("utf-8-sig", "gb18030"):
         try:
             return raw.decode(encoding)
         except UnicodeDecodeError:
             continue
-    raise TableError("the csv file is neither UTF-8 nor GB18030; save it again as UTF-8")
+    raise TableError(f"{file.name} is neither UTF-8 nor GB18030; save it again as UTF-8")
 
 
 def guess_columns(

@@ -36,13 +36,19 @@ def small_tables() -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def small_model(tmp_path_factory, small_tables):
+def small_table(tmp_path_factory, small_tables):
+    """The four departments as one table."""
+    return _merged(tmp_path_factory, small_tables)
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory, small_table):
     """A real model trained on four departments; heads as packaged."""
     from jiesu_nlp.models.tfidf import TfidfModel
     from jiesu_nlp.train import train
 
     folder = tmp_path_factory.mktemp("model")
-    train(_merged(tmp_path_factory, small_tables), folder)
+    train(small_table, folder)
     return TfidfModel.load(folder)
 
 

@@ -22,10 +22,10 @@ from threadpoolctl import threadpool_limits
 
 from jiesu_nlp.errors import TrainingDataError
 from jiesu_nlp.features import FeatureConfig, count_features
-from jiesu_nlp.models.tfidf import FloatArray, TfidfModel, softmax
+from jiesu_nlp.models.base import FloatArray, IntArray, softmax
+from jiesu_nlp.models.tfidf import TfidfModel
 from jiesu_nlp.taxonomy import Taxonomy
 
-IntArray = NDArray[np.int64]
 MIN_TICKETS = 3
 """A vocabulary entry must occur in this many different tickets, so that none gives one away."""
 _ABSENT_MARGIN = -2.0

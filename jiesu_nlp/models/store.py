@@ -1,4 +1,7 @@
-"""The model folder: ``model.json`` and ``arrays.safetensors``; parse, check, build; nothing executes."""
+"""The model folder: ``model.json``, ``arrays.safetensors``, for some kinds further files; nothing executes.
+
+Reading is parse, check, build: every file's hash stands in ``model.json``.
+"""
 
 import json
 from collections.abc import Mapping
@@ -17,14 +20,27 @@ FORMAT = 1
 _DTYPES = {"F32": np.float32, "I8": np.int8, "U8": np.uint8}
 
 
-def write_folder(folder: str | Path, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write a model folder; ``model.json`` last, so that a half-written folder does not load."""
+def write_folder(
+    folder: str | Path,
+    meta: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+    files: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write a model folder; ``model.json`` last, so that a half-written folder does not load.
+
+    Args:
+        files: further files, by their path in the folder.
+    """
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     (path / "model.json").unlink(missing_ok=True)
     content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     (path / "arrays.safetensors").write_bytes(content)
-    own = {"format": FORMAT, "arrays_sha256": sha256(content).hexdigest()}
+    own: dict[str, Any] = {"format": FORMAT, "arrays_sha256": sha256(content).hexdigest()}
+    for name, data in (files or {}).items():
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_bytes(data)
+        own.setdefault("files_sha256", {})[name] = sha256(data).hexdigest()
     text = json.dumps(dict(meta) | own, ensure_ascii=False, indent=1, sort_keys=True)
     (path / "model.json").write_text(text + "\n", encoding="utf-8")
 
@@ -38,14 +54,12 @@ def read_folder(
         ModelFormatError: missing or damaged files, another format or kind, missing arrays.
     """
     path = Path(folder)
+    meta = read_meta(path)
     try:
-        meta = json.loads((path / "model.json").read_text(encoding="utf-8"))
         content = (path / "arrays.safetensors").read_bytes()
         arrays: dict[str, NDArray[Any]] = load(content)
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelFormatError(f"{path}: not a readable model folder ({error})") from error
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise ModelFormatError(f"{path}: model.json is not of format {FORMAT}; train again with this version")
     if meta.get("kind") != kind:
         raise ModelFormatError(f"{path}: kind is {meta.get('kind')!r}, expected {kind!r}")
     if meta.get("arrays_sha256") != sha256(content).hexdigest():
@@ -54,3 +68,36 @@ def read_folder(
         if name not in arrays or arrays[name].dtype != _DTYPES[dtype]:
             raise ModelFormatError(f"{path}: array {name!r} of type {dtype} is missing; the folder is damaged")
     return meta, arrays
+
+
+def read_meta(folder: str | Path) -> dict[str, Any]:
+    """What ``model.json`` says.
+
+    Raises:
+        ModelFormatError: missing, damaged, or of another format version.
+    """
+    path = Path(folder)
+    try:
+        meta = json.loads((path / "model.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelFormatError(f"{path}: not a readable model folder ({error})") from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise ModelFormatError(f"{path}: model.json is not of format {FORMAT}; train again with this version")
+    return meta
+
+
+def read_file(folder: str | Path, meta: Mapping[str, Any], name: str) -> bytes:
+    """A further file of a model folder, checked against its hash.
+
+    Raises:
+        ModelFormatError: missing, or not the one that was written with ``model.json``.
+    """
+    path = Path(folder)
+    try:
+        data = (path / name).read_bytes()
+    except OSError as error:
+        raise ModelFormatError(f"{path}: {name} cannot be read ({error.strerror}); copy the folder again") from error
+    known = meta.get("files_sha256")
+    if not isinstance(known, dict) or known.get(name) != sha256(data).hexdigest():
+        raise ModelFormatError(f"{path}: model.json and {name} do not belong together; copy both again")
+    return data

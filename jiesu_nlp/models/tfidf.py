@@ -5,7 +5,7 @@ sparse product and a softmax a head, and the signed contribution of a word is ex
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,11 +15,11 @@ from scipy import sparse
 
 from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.features import FeatureConfig
+from jiesu_nlp.models.base import FloatArray, columns, softmax, stored_taxonomy
 from jiesu_nlp.models.grams import Counter
 from jiesu_nlp.models.store import read_folder, write_folder
-from jiesu_nlp.taxonomy import Label, Taxonomy
+from jiesu_nlp.taxonomy import Taxonomy
 
-FloatArray = NDArray[np.float32]
 KIND = "tfidf"
 
 
@@ -57,8 +57,7 @@ class TfidfModel:
     @cached_property
     def columns(self) -> dict[str, slice]:
         """The weight columns of each head."""
-        ends = np.cumsum([0] + [len(labels) for labels in self.taxonomy.heads.values()])
-        return {head: slice(ends[i], ends[i + 1]) for i, head in enumerate(self.taxonomy.heads)}
+        return columns(self.taxonomy)
 
     def vectorise(self, texts: Sequence[str]) -> sparse.csr_matrix:
         """Feature values before idf weighting folded in: shape (n, features), two unit blocks a row."""
@@ -86,27 +85,21 @@ class TfidfModel:
         logits = np.asarray(matrix @ self._dense) + self.bias
         return {head: softmax(logits[:, columns]) for head, columns in self.columns.items()}
 
-    def explain(self, row: sparse.csr_matrix, head: str, code: str, top: int = 8) -> list[tuple[str, float]]:
-        """Words and their signed weight for this code against the mean of its head, largest first.
-
-        Args:
-            row: one row of `vectorise`.
-        """
-        columns = self.columns[head]
-        dense = self._dense[row.indices, columns]
-        contribution = row.data * (dense[:, self.taxonomy.codes(head).index(code)] - dense.mean(axis=1))
-        in_words = row.indices < len(self.words)
-        pairs = [(self.words[i], float(c)) for i, c in zip(row.indices[in_words], contribution[in_words], strict=True)]
+    def explain(
+        self, vectors: sparse.csr_matrix, row: int, head: str, code: str, top: int = 8
+    ) -> list[tuple[str, float]]:
+        """Words and their signed weight for this code against the mean of its head, largest first."""
+        cells = slice(vectors.indptr[row], vectors.indptr[row + 1])
+        entries, values = vectors.indices[cells], vectors.data[cells]
+        dense = self._dense[entries, self.columns[head]]
+        contribution = values * (dense[:, self.taxonomy.codes(head).index(code)] - dense.mean(axis=1))
+        in_words = entries < len(self.words)
+        pairs = [(self.words[i], float(c)) for i, c in zip(entries[in_words], contribution[in_words], strict=True)]
         return sorted(pairs, key=lambda pair: -abs(pair[1]))[:top]
 
-    def migrate(self, taxonomy: Taxonomy) -> "TfidfModel":
-        """The same model under a taxonomy whose codes were renamed; merged codes add up.
-
-        A merge adds probabilities, not weights, so the merged codes stay separate columns here
-        and are summed by `probabilities` of the returned model.
-        """
-        targets = {head: taxonomy.migrate(head, self.taxonomy.codes(head)) for head in self.taxonomy.heads}
-        return _Migrated(**{k: getattr(self, k) for k in _FIELDS}, target=taxonomy, positions=targets)
+    def with_meta(self, meta: Mapping[str, Any]) -> "TfidfModel":
+        """The same model, saying this of itself."""
+        return replace(self, meta=meta)
 
     def save(self, folder: str) -> None:
         """Write ``model.json`` and ``arrays.safetensors``."""
@@ -129,16 +122,13 @@ class TfidfModel:
             ModelFormatError: unreadable, damaged, of another kind or inconsistent.
         """
         meta, arrays = read_folder(folder, KIND, _ARRAYS)
+        taxonomy = stored_taxonomy(folder, meta)
         try:
-            stored = meta["taxonomy"]
-            heads = {head: tuple(Label(*row) for row in rows) for head, rows in stored["heads"].items()}
-            aliases = {head: dict(known) for head, known in stored.get("aliases", {}).items()}
-            taxonomy = Taxonomy(stored["name"], stored["version"], heads, aliases)
             words, chars = (tuple(arrays[k].tobytes().decode().split("\n")) for k in ("words", "chars"))
             config = FeatureConfig(**meta["features"])
-        except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        except (KeyError, TypeError, UnicodeDecodeError) as error:
             raise ModelFormatError(f"{folder}: model.json or the vocabulary is malformed ({error!r})") from error
-        features, columns = len(words) + len(chars), sum(len(labels) for labels in heads.values())
+        features, columns = len(words) + len(chars), sum(map(len, taxonomy.heads.values()))
         shapes = {"idf": (features,), "weights": (features, columns), "scale": (columns,), "bias": (columns,)}
         for name, shape in shapes.items():
             if arrays[name].shape != shape:
@@ -149,32 +139,4 @@ class TfidfModel:
         return cls(taxonomy, words, chars, config=config, meta=meta, **kept)
 
 
-_FIELDS = ("taxonomy", "words", "chars", "idf", "weights", "scale", "bias", "config", "meta")
 _ARRAYS = {"idf": "F32", "weights": "I8", "scale": "F32", "bias": "F32", "words": "U8", "chars": "U8"}
-
-
-@dataclass(frozen=True)
-class _Migrated(TfidfModel):
-    """A model read through a mapping of old codes to the positions of new ones."""
-
-    target: Taxonomy = field(kw_only=True)
-    positions: Mapping[str, list[int]] = field(kw_only=True)
-
-    def probabilities(self, matrix: sparse.csr_matrix) -> dict[str, FloatArray]:
-        merged = {}
-        for head, old in super().probabilities(matrix).items():
-            new = np.zeros((len(old), len(self.target.codes(head))), np.float32)
-            for column, position in enumerate(self.positions[head]):
-                new[:, position] += old[:, column]
-            merged[head] = new
-        return merged
-
-    def explain(self, row: sparse.csr_matrix, head: str, code: str, top: int = 8) -> list[tuple[str, float]]:
-        position = self.target.codes(head).index(code)
-        return super().explain(row, head, self.taxonomy.codes(head)[self.positions[head].index(position)], top)
-
-
-def softmax(logits: FloatArray) -> FloatArray:
-    """Row-wise softmax."""
-    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(exp / exp.sum(axis=1, keepdims=True), dtype=np.float32)

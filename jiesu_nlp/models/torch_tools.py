@@ -1,0 +1,148 @@
+"""What pre-training and fine-tuning share of torch and transformers."""
+
+import ctypes
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jiesu_nlp.errors import ModelFormatError, TrainingDataError
+
+
+def load_base(auto: Any, base: str | Path, **options: Any) -> tuple[Any, Any]:
+    """Tokenizer and model of a checkpoint: a local folder, or a name on the Hugging Face hub.
+
+    Args:
+        auto: the `transformers` class to load with, such as ``AutoModel``.
+
+    Raises:
+        ModelFormatError: it cannot be read; for a hub name, most likely for want of a network.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet():
+            # Weights in safetensors only: other formats are pickles, which can execute.
+            model = auto.from_pretrained(str(base), use_safetensors=True, **options)
+            tokenizer = AutoTokenizer.from_pretrained(str(base), use_fast=True)
+        return tokenizer, model
+    except (OSError, ValueError) as error:
+        if Path(base).is_dir():
+            why = (
+                "the folder needs config.json, tokenizer.json (or vocab.txt) and model.safetensors; "
+                "docs/choosing-a-model.md says how to convert a pytorch_model.bin"
+            )
+        else:
+            why = (
+                "it is no local folder, and the hub does not answer or does not have it in safetensors; "
+                "download the checkpoint where there is a network and give its folder instead"
+            )
+        raise ModelFormatError(f"checkpoint {str(base)!r} cannot be loaded: {why} ({type(error).__name__})") from error
+
+
+def can_bf16() -> bool:
+    """Whether this machine multiplies in bfloat16 faster than in float32."""
+    import torch
+
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def keep_memory() -> None:
+    """Let glibc keep freed blocks instead of returning them to the system; a fifth faster on a CPU.
+
+    Every step allocates the same large blocks anew, and each fresh one costs a fault a page.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            m_mmap_max, m_trim_threshold = -4, -1
+            libc.mallopt(m_mmap_max, 0)
+            libc.mallopt(m_trim_threshold, 2**31 - 1)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers and torch's exporter from talking, and put their loggers back afterwards."""
+    from transformers import logging as transformers_logging
+
+    before = transformers_logging.get_verbosity()
+    exporter = logging.getLogger("torch.onnx")
+    level, bars = exporter.level, transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    exporter.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
+        exporter.setLevel(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def run_trainer(trainer: Any, folder: Path, job: Mapping[str, Any], progress: Callable[[str], None]) -> None:
+    """Train, or go on from the last checkpoint in `folder` if the same job was killed there.
+
+    Args:
+        job: what makes two runs the same; JSON-ready.
+
+    Raises:
+        TrainingDataError: the checkpoints are those of another job.
+    """
+    from transformers import PrinterCallback, TrainerCallback
+
+    class Progress(TrainerCallback):
+        def __init__(self) -> None:
+            self.begin = (0, 0.0)
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.begin = (state.global_step, time.monotonic())
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            done, (first, since) = state.global_step, self.begin
+            left = (time.monotonic() - since) / max(done - first, 1) * (state.max_steps - done) / 60
+            figures = " ".join(f"{k} {v:.4g}" for k, v in (logs or {}).items() if k in _SHOWN)
+            if figures:
+                progress(f"step {done}/{state.max_steps}, {figures}, {left:.0f} min left")
+
+    trainer.remove_callback(PrinterCallback)  # it prints to where --json goes
+    trainer.add_callback(Progress())
+    note = folder / "job.json"
+    text = json.dumps(job, ensure_ascii=False, sort_keys=True)
+    resumed = any(folder.glob("checkpoint-*"))
+    if resumed and (not note.exists() or note.read_text(encoding="utf-8") != text):
+        raise TrainingDataError(f"{folder} holds checkpoints of another run; finish that one, or remove the folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    note.write_text(text, encoding="utf-8")
+    with quiet():
+        trainer.train(resume_from_checkpoint=resumed or None)
+
+
+_SHOWN = ("loss", "eval_loss", "eval_macro_f1")
+
+
+def trainer_arguments(folder: Path, **own: Any) -> Any:
+    """`transformers.TrainingArguments` with what every run here wants: quiet, seeded, resumable, no reporting."""
+    import torch
+    from transformers import TrainingArguments
+
+    common: dict[str, Any] = {
+        "output_dir": str(folder),
+        "use_cpu": not torch.cuda.is_available(),
+        "report_to": [],
+        "disable_tqdm": True,
+        "save_total_limit": 2,
+        "optim": "adamw_torch_fused",
+        "adam_beta2": 0.98,
+        "dataloader_pin_memory": False,
+        "remove_unused_columns": False,
+        "label_names": ["labels"],
+        "prediction_loss_only": True,
+    }
+    return TrainingArguments(**(common | own))

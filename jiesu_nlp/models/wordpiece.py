@@ -1,0 +1,92 @@
+"""WordPiece tokens of a text, as pure data (``tokenizer.json``): building a vocabulary, reading long texts.
+
+Texts are prepared as for TF-IDF (`features.prepare`): place codes dropped, every number one ``0``.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from string import ascii_lowercase
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jiesu_nlp.features import collapse, prepare
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+MIN_TEXTS = 3
+"""A vocabulary entry must occur in this many different texts, so that none gives one away."""
+
+_PIECE = re.compile(r"[a-z]+|\S")
+
+
+def build_tokenizer(texts: Iterable[str], size: int = 8000) -> "Tokenizer":
+    """A BERT tokenizer whose vocabulary is the characters and Latin words of a corpus.
+
+    Args:
+        texts: raw texts; an entry occurs in at least `MIN_TEXTS` of them.
+        size: most entries of the vocabulary.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+    seen: Counter[str] = Counter()
+    for text in texts:
+        seen.update(set(_PIECE.findall(prepare(text))))
+    # Any Latin word can be spelled, whether or not it is an entry.
+    spelling = [*(f"##{c}" for c in ascii_lowercase + "0"), *ascii_lowercase, "0"]
+    ranked = sorted((-n, piece) for piece, n in seen.items() if n >= MIN_TEXTS)
+    entries = list(dict.fromkeys([*SPECIAL, *spelling, *(piece for _, piece in ranked)]))[:size]
+    vocabulary = {piece: i for i, piece in enumerate(entries)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    pair = [(token, vocabulary[token]) for token in ("[SEP]", "[CLS]")]
+    tokenizer.post_processor = processors.BertProcessing(*pair)
+    return tokenizer
+
+
+def readable(text: str) -> str:
+    """What the encoder is shown of a text."""
+    return collapse(prepare(text)).strip()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How much of a long text is read. Part of the model format.
+
+    Attributes:
+        length: most tokens that the encoder is shown at once.
+        head_share: of a text that is longer, the share of `length` that its beginning gets; the rest is its end.
+        windows: most pieces of `length` tokens a text is read in; with more than one, nothing is left out in
+            between before that, and the pieces' tokens count alike.
+    """
+
+    length: int = 256
+    head_share: float = 0.75
+    windows: int = 1
+
+    def pieces(self, tokens: int) -> list[NDArray[np.int64]]:
+        """Which of a text's tokens each piece shows; first and last token of the encoder not counted."""
+        room = self.length - 2
+        every = np.arange(tokens)
+        if tokens > room * self.windows:
+            head = round(room * self.windows * self.head_share)
+            every = np.concatenate([every[:head], every[tokens - (room * self.windows - head) :]])
+        return [every[at : at + room] for at in range(0, max(len(every), 1), room)]
+
+
+def pad(rows: Sequence[Sequence[int]], padding: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Token ids and attention mask of a batch, both of shape (n, longest)."""
+    longest = max(map(len, rows), default=0)
+    ids = np.full((len(rows), longest), padding, np.int64)
+    mask = np.zeros((len(rows), longest), np.int64)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = row
+        mask[i, : len(row)] = 1
+    return ids, mask

@@ -1,0 +1,310 @@
+"""The pre-training job: one's own unlabelled tickets in, an encoder folder out.
+
+Masked language modelling over whole words: what is hidden and guessed is a word of jieba's, not a
+character, for a character beside its neighbour is too easy. From scratch, with a vocabulary of the
+corpus, or continued from any Chinese checkpoint. The folder is a Hugging Face one, so that
+``jiesu train --model bert --base FOLDER`` and any other program can read it.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jiesu_nlp.curve import learning_curve
+from jiesu_nlp.errors import TrainingDataError
+from jiesu_nlp.extras import need
+from jiesu_nlp.models.torch_tools import can_bf16, keep_memory, load_base, run_trainer, trainer_arguments
+from jiesu_nlp.models.wordpiece import build_tokenizer, readable
+from jiesu_nlp.segment import segment_at
+from jiesu_nlp.tables import guess_columns, read_table, read_text, texts_of
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+IntArray = NDArray[np.int32]
+_MOST = 100
+"""Largest weight of a source: more passes than that teach nothing."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Settings of a pre-training run.
+
+    Attributes:
+        layers, width, heads: shape of an encoder that is made from scratch.
+        vocabulary: most entries of its vocabulary.
+        length: tokens of a block. batch: blocks a step.
+        steps: optimiser steps; 0 for `epochs` passes over the weighted corpus.
+        rate: highest learning rate. masked: share of the words that are hidden.
+        save_steps: steps between two checkpoints, from which a killed run goes on.
+    """
+
+    layers: int = 4
+    width: int = 320
+    heads: int = 5
+    vocabulary: int = 8000
+    length: int = 256
+    batch: int = 32
+    steps: int = 0
+    epochs: float = 1.0
+    rate: float = 1e-3
+    masked: float = 0.2
+    seed: int = 0
+    save_steps: int = 500
+
+
+@dataclass(frozen=True)
+class Source:
+    """One part of the corpus: its texts, and how many times each is read in an epoch (0.4, 1, 4 …)."""
+
+    name: str
+    texts: Sequence[str]
+    weight: float = 1.0
+
+
+def read_source(name: str, text: Sequence[str] = ()) -> Source:
+    """A part of the corpus from ``FILE`` or ``FILE*WEIGHT``: a text a line of a .txt, or the rows of a table.
+
+    Args:
+        text: text columns of a table; guessed by default.
+
+    Raises:
+        TableError: it cannot be read. TrainingDataError: the weight is no number above 0.
+    """
+    path, star, factor = name.rpartition("*")
+    file = Path(path if star else name)
+    try:
+        weight = float(factor) if star else 1.0
+    except ValueError:
+        weight = 0.0
+    if not 0 < weight <= _MOST:
+        raise TrainingDataError(f"{file.name}: the weight behind * must be a number up to {_MOST}, such as 4 or 0.5")
+    if file.suffix.lower() == ".txt":
+        texts = read_text(file).splitlines()
+    else:
+        frame = read_table(file)
+        texts = texts_of(frame, guess_columns(frame.columns, text))
+    return Source(file.name, [line for line in texts if line.strip()], weight)
+
+
+def pretrain(
+    corpus: Sequence[Source],
+    out: str | Path,
+    base: str | Path | None = None,
+    config: PretrainConfig = PretrainConfig(),
+    progress: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:
+    """Pre-train an encoder and write it to `out`, with ``pretraining.json`` (settings and losses) and a plot.
+
+    A run that was killed goes on from its last checkpoint when it is called again with the same `out`.
+
+    Args:
+        base: checkpoint to go on from, a folder or a hub name; from scratch when ``None``.
+
+    Returns:
+        What ``pretraining.json`` holds.
+
+    Raises:
+        MissingExtraError: torch or transformers is not installed.
+        TrainingDataError: the corpus has fewer than two blocks.
+    """
+    need("bert", "torch", "transformers", "tokenizers")
+    import torch
+    from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+
+    keep_memory()
+    torch.manual_seed(config.seed)
+    folder = Path(out)
+    if base is None:
+        progress("vocabulary")
+        core = build_tokenizer((text for source in corpus for text in source.texts), config.vocabulary)
+        names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=512, **names)
+        shape = BertConfig(
+            vocab_size=core.get_vocab_size(),
+            hidden_size=config.width,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            intermediate_size=4 * config.width,
+            pad_token_id=tokenizer.pad_token_id,
+            # A compact encoder sees too little of its corpus to learn it by heart.
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+        model = BertForMaskedLM(shape)
+    else:
+        tokenizer, model = load_base(AutoModelForMaskedLM, base)
+        core = tokenizer.backend_tokenizer
+    progress("reading the corpus")
+    special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
+    parts = [blocks(source.texts, core, config.length, *special) for source in corpus]
+    train, held = _split(parts, [source.weight for source in corpus], config.seed)
+    if len(train) < 2 or not len(held):
+        raise TrainingDataError("the corpus is too small; it needs at least a few thousand characters")
+    steps = config.steps or max(1, round(config.epochs * len(train) / config.batch))
+    progress(f"{len(train)} blocks of {config.length} tokens, {steps} steps")
+    arguments = trainer_arguments(
+        folder / "checkpoints",
+        max_steps=steps,
+        per_device_train_batch_size=config.batch,
+        per_device_eval_batch_size=config.batch,
+        learning_rate=config.rate,
+        warmup_steps=max(1, steps // 15),
+        lr_scheduler_type="linear",
+        weight_decay=0.01,
+        seed=config.seed,
+        bf16=can_bf16(),
+        logging_steps=max(1, min(50, steps // 20)),
+        eval_strategy="steps",
+        eval_steps=max(1, min(config.save_steps, steps // 4)),
+        save_steps=config.save_steps,
+    )
+    masker = _Masker(tokenizer.mask_token_id, tokenizer.all_special_ids, model.config.vocab_size, config.masked)
+    trainer = _trainer()(
+        model=model,
+        args=arguments,
+        data_collator=masker,
+        train_dataset=_Blocks(train),
+        eval_dataset=_Blocks(held),
+    )
+    job = {"config": asdict(config), "base": str(base), "texts": [len(source.texts) for source in corpus]}
+    run_trainer(trainer, folder / "checkpoints", job, progress)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    report = {
+        "config": asdict(config),
+        "base": None if base is None else str(base),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "sources": {
+            s.name: {"texts": len(s.texts), "blocks": len(ids), "weight": s.weight}
+            for s, (ids, _) in zip(corpus, parts, strict=True)
+        },
+        "steps": steps,
+        "losses": [
+            {key: round(float(entry[key]), 4) for key in ("step", "loss", "eval_loss") if key in entry}
+            for entry in trainer.state.log_history
+            if "loss" in entry or "eval_loss" in entry
+        ],
+    }
+    (folder / "pretraining.json").write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (folder / "loss.svg").write_text(learning_curve(report["losses"], "step", ("loss", "eval_loss")), encoding="utf-8")
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return report
+
+
+def blocks(texts: Iterable[str], tokenizer: "Tokenizer", length: int, first: int, last: int) -> tuple[IntArray, Any]:
+    """Texts one after the other, `last` behind each, cut into blocks that begin with `first`.
+
+    Returns:
+        Token ids, shape (n, length), and where a word begins, bool of the same shape.
+    """
+    ids: list[NDArray[Any]] = []
+    starts: list[NDArray[Any]] = []
+    batch: list[str] = []
+
+    def flush() -> None:
+        for text, encoded in zip(batch, tokenizer.encode_batch(batch, add_special_tokens=False), strict=True):
+            begins = np.ones(len(text) + 1, bool)
+            for at, word in segment_at(text):
+                begins[at + 1 : at + len(word)] = False
+            offsets = np.array([start for start, _ in encoded.offsets], np.int64)
+            ids.append(np.append(np.array(encoded.ids, np.int32), np.int32(last)))
+            starts.append(np.append(begins[offsets], True))
+        batch.clear()
+
+    for text in texts:
+        batch.append(readable(text))
+        if len(batch) >= 256:
+            flush()
+    flush()
+    room = length - 1
+    stream = np.concatenate(ids) if ids else np.zeros(0, np.int32)
+    n = len(stream) // room
+    body = stream[: n * room].reshape(n, room)
+    begin = np.concatenate(starts)[: n * room].reshape(n, room) if ids else np.zeros((0, room), bool)
+    return (
+        np.hstack([np.full((n, 1), first, np.int32), body]),
+        np.hstack([np.ones((n, 1), bool), begin]),
+    )
+
+
+def _split(parts: Sequence[tuple[IntArray, Any]], weights: Sequence[float], seed: int) -> tuple[Any, Any]:
+    """Blocks to learn from, each as often as its source's weight says, and one in a hundred held out."""
+    rng = np.random.default_rng(seed)
+    train, held = [], []
+    for (ids, starts), weight in zip(parts, weights, strict=True):
+        if not len(ids):
+            continue
+        both = np.stack([ids, starts.astype(np.int32)], axis=1)
+        order = rng.permutation(len(both))
+        aside = max(1, len(both) // 100)
+        held.append(both[order[:aside]])
+        kept = order[aside:]
+        times = int(weight)
+        train += [both[kept]] * times
+        train.append(both[kept[: round((weight - times) * len(kept))]])
+    empty = np.zeros((0, 2, 1), np.int32)
+    return (np.concatenate(train) if train else empty), (np.concatenate(held) if held else empty)
+
+
+class _Blocks:
+    """Blocks as a torch dataset."""
+
+    def __init__(self, blocks: IntArray) -> None:
+        self._blocks = blocks
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def __getitem__(self, i: int) -> Any:
+        return self._blocks[i]
+
+
+class _Masker:
+    """Collates blocks, hiding whole words: of their tokens 80 % become the mask, 10 % another token."""
+
+    def __init__(self, mask: int, special: Sequence[int], vocabulary: int, share: float) -> None:
+        self._mask, self._special, self._vocabulary, self._share = mask, list(special), vocabulary, share
+
+    def __call__(self, rows: Sequence[IntArray]) -> dict[str, Any]:
+        import torch
+
+        both = torch.from_numpy(np.stack(rows)).long()
+        ids, starts = both[:, 0].clone(), both[:, 1]
+        word = starts.cumsum(1)
+        hidden = torch.rand(len(ids), int(word.max()) + 1) < self._share
+        hidden = hidden.gather(1, word) & ~torch.isin(ids, torch.tensor(self._special))
+        labels = torch.where(hidden, ids, -100)
+        draw = torch.rand(ids.shape)
+        ids[hidden & (draw < 0.8)] = self._mask
+        swapped = hidden & (draw > 0.9)
+        ids[swapped] = torch.randint(self._vocabulary, (int(swapped.sum()),))
+        return {"input_ids": ids, "labels": labels}
+
+
+def _trainer() -> Any:
+    """A Trainer that asks the vocabulary, the widest layer, only at the hidden tokens."""
+    import torch
+    from transformers import Trainer
+
+    class WholeWordTrainer(Trainer):
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            ids, labels = inputs["input_ids"], inputs["labels"]
+            with self.accelerator.autocast():
+                if hasattr(model, "cls"):
+                    chosen = labels != -100
+                    logits = model.cls(model.base_model(input_ids=ids).last_hidden_state[chosen])
+                    loss = torch.nn.functional.cross_entropy(logits.float(), labels[chosen])
+                else:  # not a BERT, or spread over several GPUs
+                    loss = model(input_ids=ids, labels=labels).loss
+            return (loss, {"loss": loss}) if return_outputs else loss
+
+    return WholeWordTrainer

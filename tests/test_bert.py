@@ -1,0 +1,276 @@
+"""The encoder: from a checkpoint in the hub's own layout to a model folder that answers without torch."""
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from jiesu_nlp import Classifier
+from jiesu_nlp.cli import app
+from jiesu_nlp.errors import ModelFormatError, TrainingDataError
+from jiesu_nlp.evaluate import evaluate
+from jiesu_nlp.models.bert import BertModel
+from jiesu_nlp.models.fit_bert import FineTuneConfig
+from jiesu_nlp.models.load import load_model
+from jiesu_nlp.models.wordpiece import Reading, readable
+from jiesu_nlp.relabel import relabel
+from jiesu_nlp.train import train
+
+LEAK = "小区自来水管老化渗水,居民用水困难,反映多次没人管"
+TEXTS = [LEAK, "学校门口放学时车太多" * 30, "想咨询个税退税多久到账?", "派出所一直不给办居住证。" * 9, LEAK[:9]]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory, small_tables):
+    """A tiny BERT as the hub keeps one: config.json, vocab.txt, tokenizer_config.json, model.safetensors."""
+    import torch
+    from transformers import BertConfig, BertForMaskedLM
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("checkpoint")
+    text = "".join(readable(line) for path in small_tables for line in path.read_text(encoding="utf-8").splitlines())
+    characters = sorted(set(text) - {" "})
+    spelling = [f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0"]
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *spelling]
+    shape = BertConfig(
+        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+    )
+    BertForMaskedLM(shape).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"do_lower_case": True, "tokenizer_class": "BertTokenizer", "model_max_length": 512})
+    )
+    return folder
+
+
+def quick(checkpoint, **own) -> FineTuneConfig:
+    settings = {"epochs": 3, "rate": 3e-3, "reading": Reading(length=64, windows=2)}
+    return FineTuneConfig(base=str(checkpoint), **settings | own)
+
+
+@pytest.fixture(scope="session")
+def bert_folder(tmp_path_factory, checkpoint, small_table):
+    folder = tmp_path_factory.mktemp("bert")
+    train(small_table, folder, kind="bert", bert=quick(checkpoint))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def blend_folder(tmp_path_factory, checkpoint, small_table):
+    folder = tmp_path_factory.mktemp("blend")
+    train(small_table, folder, kind="blend", bert=quick(checkpoint, loss="focal", class_weights=True))
+    return folder
+
+
+def test_a_fine_tuned_encoder_learns_and_says_what_int8_cost(bert_folder):
+    meta = load_model(bert_folder).meta
+    first, last = meta["fit"]["curve"][0], meta["fit"]["curve"][-1]
+    assert last["loss"] < first["loss"]
+    for head, cost in meta["fit"]["int8"].items():
+        assert cost["max_difference"] < 0.2, head
+        assert abs(cost["macro_f1_int8"] - cost["macro_f1_float32"]) < 0.2, head
+    assert meta["data"]["judged"] < meta["data"]["rows"]
+    assert (bert_folder / "curve.svg").read_text(encoding="utf-8").startswith("<svg")
+    assert not (bert_folder / "checkpoints").exists()
+    assert "held out" in (bert_folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", ["bert", "blend"])
+def test_the_answer_is_the_same_by_every_route(kind, request):
+    folder = request.getfixturevalue(f"{kind}_folder")
+    model = load_model(folder)
+    together = model.predict_proba(TEXTS)
+    for head, p in together.items():
+        assert np.allclose(p.sum(axis=1), 1, atol=1e-5)
+        alone = np.vstack([model.predict_proba([text])[head] for text in TEXTS])
+        assert np.array_equal(p, alone), head
+    classifier = Classifier(model)
+    one = classifier.classify(LEAK)
+    assert one == classifier.classify_batch(TEXTS, batch_size=2)[0] == classifier.classify(TEXTS[::-1])[-1]
+    assert one.explanation
+
+
+def test_many_threads_get_the_same_answers(bert_folder):
+    model = load_model(bert_folder)
+    expected = model.predict_proba(TEXTS)["department"]
+    wrong = []
+
+    def ask(i: int) -> None:
+        for _ in range(5):
+            if not np.array_equal(model.predict_proba([TEXTS[i]])["department"][0], expected[i]):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=ask, args=(i % len(TEXTS),)) for i in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_answering_imports_neither_torch_nor_transformers(bert_folder):
+    code = (
+        "import sys; from jiesu_nlp import Classifier;"
+        f"print(Classifier.load({str(bert_folder)!r}).classify({LEAK!r}).category.code);"
+        "sys.exit(bool({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_contributions_of_words_add_up_to_the_decision(bert_folder):
+    model = load_model(bert_folder)
+    text = "学校门口没有红绿灯"
+    read = model.vectorise([text])
+    head, codes = "department", model.taxonomy.codes("department")
+    first = sum(map(len, list(model.taxonomy.heads.values())[: list(model.taxonomy.heads).index(head)]))
+    of = slice(first, first + len(codes))
+    logits = (model.logits(read) - model.bias)[0, of]
+    for code in (codes[0], codes[-1]):
+        words = model.explain(read, 0, head, code, top=100)
+        tokens = read.logits[0][:, of] * model.scale[of] / len(read.logits[0])
+        ends = (tokens - tokens.mean(axis=1, keepdims=True))[[0, -1], codes.index(code)].sum()
+        assert sum(w for _, w in words) + ends == pytest.approx(logits[codes.index(code)] - logits.mean(), abs=1e-4)
+        assert {word for word, _ in words} <= {"学校", "门口", "没有", "红绿灯"}
+
+
+def test_a_blend_is_no_worse_than_its_parts_are_apart(blend_folder):
+    model = load_model(blend_folder)
+    assert set(model.weights) == set(model.taxonomy.heads)
+    assert all(w >= 0 for pair in model.weights.values() for w in pair)
+    assert model.meta["fit"]["weights"]["department"] == pytest.approx(list(model.weights["department"]), abs=1e-4)
+    assert model.meta["metrics"]["department"]["top1"] > 0.6
+    explained = model.explain(model.vectorise([LEAK]), 0, "department", "water")
+    assert explained == sorted(explained, key=lambda pair: -abs(pair[1]))
+
+
+@pytest.mark.parametrize("name", ["network.onnx", "tokenizer.json"])
+def test_a_damaged_file_is_a_named_error(name, bert_folder, tmp_path):
+    model = load_model(bert_folder)
+    model.save(tmp_path)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-9])
+    with pytest.raises(ModelFormatError, match="do not belong together"):
+        load_model(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(ModelFormatError, match="cannot be read"):
+        load_model(tmp_path)
+
+
+def test_files_that_do_not_fit_each_other_are_found_when_loading(bert_folder, tmp_path):
+    model = load_model(bert_folder)
+    BertModel(model.taxonomy, b"no network", model.tokenizer, model.scale, model.bias).save(tmp_path / "a")
+    with pytest.raises(ModelFormatError, match="cannot be run"):
+        load_model(tmp_path / "a")
+    BertModel(model.taxonomy, model.network, b"{}", model.scale, model.bias).save(tmp_path / "b")
+    with pytest.raises(ModelFormatError, match="cannot be run"):
+        load_model(tmp_path / "b")
+
+
+def test_a_blend_with_a_part_of_another_is_refused(blend_folder, bert_folder, tmp_path):
+    import shutil
+
+    shutil.copytree(blend_folder, tmp_path / "m")
+    shutil.rmtree(tmp_path / "m" / "bert")
+    shutil.copytree(bert_folder, tmp_path / "m" / "bert")
+    with pytest.raises(ModelFormatError, match="do not belong together"):
+        load_model(tmp_path / "m")
+
+
+def test_a_run_that_was_stopped_goes_on(checkpoint, small_table, tmp_path):
+    def stop(message: str) -> None:
+        seen.append(message)
+        if "eval_macro_f1" in message and "step 16/" in message:
+            raise KeyboardInterrupt
+
+    seen: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        train(small_table, tmp_path, kind="bert", bert=quick(checkpoint), progress=stop)
+    assert not (tmp_path / "model.json").exists()
+    with pytest.raises(TrainingDataError, match="another run"):
+        train(small_table, tmp_path, kind="bert", bert=quick(checkpoint, dropout=0.3))
+    seen.clear()
+    train(small_table, tmp_path, kind="bert", bert=quick(checkpoint), progress=seen.append)
+    assert not any(message.startswith("step 1/") for message in seen)
+    assert load_model(tmp_path).meta["fit"]["curve"][-1]["epoch"] == 3
+
+
+def test_a_student_learns_from_a_teacher(blend_folder, checkpoint, small_table, small_tables, tmp_path):
+    report = train(
+        small_table,
+        tmp_path,
+        kind="bert",
+        bert=quick(checkpoint, epochs=1),
+        teacher=load_model(blend_folder),
+        unlabelled=small_tables,
+    )
+    assert load_model(tmp_path).meta["fit"]["taught"] == report.rows - len(report.examples.texts) + sum(
+        source != Path(small_table[0]).name for source in report.examples.source
+    )
+    # The unlabelled texts are those of the table itself: a copy of a held-out row must not have been taught.
+    assert report.judged.sum() > 0
+
+
+def test_distilling_needs_a_teacher_with_the_same_labels(checkpoint, small_table, bert_folder, tmp_path):
+    with pytest.raises(TrainingDataError, match="teacher"):
+        train(small_table, tmp_path, kind="bert", bert=quick(checkpoint), unlabelled=small_table)
+    other = tmp_path / "t.csv"
+    other.write_text("text,colour\n" + "".join(f"颜色真好看{i},{'红绿'[i % 2]}\n" for i in range(40)), encoding="utf-8")
+    with pytest.raises(TrainingDataError, match="colour"):
+        train(
+            [other],
+            tmp_path / "m",
+            labels=["colour"],
+            kind="bert",
+            bert=quick(checkpoint),
+            teacher=load_model(bert_folder),
+            unlabelled=small_table,
+        )
+
+
+def test_any_label_set_trains(checkpoint, small_table, tmp_path):
+    config = quick(checkpoint, gradient_checkpointing=True, epochs=1)
+    train(small_table, tmp_path, labels=["wish=intent"], kind="bert", bert=config)
+    model = load_model(tmp_path)
+    assert "complaint" in model.taxonomy.codes("wish")
+    assert evaluate(model, small_table[0], labels=["wish=intent"])["heads"]["wish"]["figures"]["rows"] > 100
+
+
+def test_a_checkpoint_that_is_not_there_is_a_sentence(tmp_path, small_table, checkpoint, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelFormatError, match="give its folder instead"):
+        train(small_table, tmp_path / "m", kind="bert", bert=FineTuneConfig(base="nobody/no-such-encoder"))
+    empty = tmp_path / "pickled"
+    empty.mkdir()
+    (empty / "config.json").write_bytes((checkpoint / "config.json").read_bytes())
+    (empty / "pytorch_model.bin").write_bytes(b"a pickle")
+    with pytest.raises(ModelFormatError, match=r"model\.safetensors"):
+        train(small_table, tmp_path / "m", kind="bert", bert=FineTuneConfig(base=str(empty)))
+
+
+def test_the_commands_take_an_encoder(checkpoint, small_table, tmp_path):
+    runner, folder = CliRunner(), tmp_path / "m"
+    command = ["train", str(small_table[0]), "--model", "bert", "-o", str(folder)]
+    assert runner.invoke(app, command).exit_code == 2  # no --base
+    done = runner.invoke(app, [*command, "--base", str(checkpoint), "--epochs", "1", "--length", "32", "--json"])
+    assert done.exit_code == 0, done.stderr
+    assert "department" in json.loads(done.stdout)["metrics"]
+    for command in (
+        ["classify", LEAK, "--model", str(folder), "--json"],
+        ["info", "--model", str(folder), "--json"],
+        ["evaluate", str(small_table[0]), "--model", str(folder), "--json"],
+    ):
+        done = runner.invoke(app, command)
+        assert done.exit_code == 0, done.stderr
+        assert json.loads(done.stdout)
+
+
+def test_relabelling_gives_the_same_bytes_on_one_process_and_on_two(bert_folder, small_table, tmp_path):
+    for jobs in (1, 2):
+        relabel(small_table, tmp_path / f"{jobs}.csv", model=bert_folder, jobs=jobs, chunk_rows=40)
+    assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
