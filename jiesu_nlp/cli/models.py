@@ -133,7 +133,7 @@ def pretrain(
     batch: Annotated[int, typer.Option(help="每步几段", min=1)] = 32,
     epochs: Annotated[float, typer.Option(help="读几遍", min=0.01)] = 1.0,
     steps: Annotated[int, typer.Option(help="走几步;给了就不看 --epochs", min=0)] = 0,
-    rate: Annotated[float, typer.Option(help="学习率;从已有编码器继续时取 1e-4 左右")] = 1e-3,
+    rate: Annotated[float, typer.Option(help="学习率;从已有编码器继续时取 1e-4 左右")] = 1.5e-3,
     seed: Annotated[int, typer.Option(help="随机种子")] = 0,
     as_json: JsonOption = False,
 ) -> None:

@@ -6,7 +6,7 @@ the pieces of a long text add up, and a word's contribution is exact: the sum ov
 
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.extras import need
 from jiesu_nlp.models.base import FloatArray, columns, softmax, stored_taxonomy
-from jiesu_nlp.models.batcher import Batcher
+from jiesu_nlp.models.batcher import Batcher, Row
 from jiesu_nlp.models.store import read_file, read_folder, write_folder
 from jiesu_nlp.models.wordpiece import Reading, readable
 from jiesu_nlp.segment import segment_at
@@ -87,8 +87,12 @@ class BertModel:
         weakref.finalize(self, batcher.close)
         return batcher
 
-    def vectorise(self, texts: Sequence[str]) -> "Read":
-        """Texts with the logits of all tokens that the encoder was shown."""
+    def vectorise(self, texts: Sequence[str], run: Callable[[Sequence[Row]], list[Any]] | None = None) -> "Read":
+        """Texts with the logits of all tokens that the encoder was shown.
+
+        Args:
+            run: another network than the model's own, from rows of token ids to their logits.
+        """
         shown = [readable(text) for text in texts]
         encodings = self._tokenizer.encode_batch(shown, add_special_tokens=False)
         first, last, _ = self._special
@@ -97,7 +101,7 @@ class BertModel:
         for encoding, parts in zip(encodings, pieces, strict=True):
             ids = encoding.ids
             rows += [[first, *(ids[i] for i in part), last] for part in parts]
-        every = iter(self._batcher.map(rows))
+        every = iter((run or self._batcher.map)(rows))
         logits = [np.concatenate([next(every) for _ in parts]) for parts in pieces]
         return Read(shown, encodings, pieces, logits)
 

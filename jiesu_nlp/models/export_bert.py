@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from jiesu_nlp.models.torch_tools import quiet
 
 _EPSILON = 1e-12
+_NEVER = -10000.0
+"""Added to a score, it leaves nothing of a weight."""
 
 
 def to_onnx(network: Any) -> bytes:
@@ -29,9 +31,15 @@ def to_onnx(network: Any) -> bytes:
             self.network = network
 
         def forward(self, input_ids: Any, attention_mask: Any) -> Any:
-            hidden = (1.0 - attention_mask[:, None, None, :].float()) * -10000.0
-            return self.network(input_ids, hidden)
+            hidden = (1.0 - attention_mask[:, None, None, :].float()) * _NEVER
+            if not local:
+                return self.network(input_ids, hidden)
+            at = torch.arange(input_ids.shape[1])
+            far = ((at[:, None] - at[None, :]).abs() > local)[None, None].float() * _NEVER
+            return self.network(input_ids, {"full_attention": hidden, "sliding_attention": hidden + far})
 
+    # Layers that see only their neighbourhood (ModernBERT's) take a mask of their own.
+    local = getattr(network.encoder.config, "sliding_window", None)
     network.encoder.set_attn_implementation("eager")
     model = Padded().eval().float().cpu()
     ids = torch.full((2, 32), 5)
@@ -51,20 +59,7 @@ def to_onnx(network: Any) -> bytes:
             verbose=False,
         )
     content: bytes = program.model_proto.SerializeToString()
-    return _fused(content, network.encoder.config)
-
-
-def _fused(content: bytes, config: Any) -> bytes:
-    """With layer normalisation and GELU as one operation each."""
-    import onnx
-    from onnxruntime.transformers.optimizer import optimize_model
-
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        fused = optimize_model(
-            onnx.load_from_string(content), "bert", config.num_attention_heads, config.hidden_size, opt_level=0
-        )
-    result: bytes = fused.model.SerializeToString()
-    return result
+    return content
 
 
 def to_int8(content: bytes) -> bytes:

@@ -11,8 +11,9 @@ from sklearn.model_selection import GroupKFold
 
 from jiesu_nlp.errors import TrainingDataError
 from jiesu_nlp.extras import need
-from jiesu_nlp.metrics import macro_f1
+from jiesu_nlp.metrics import macro_f1, summarise
 from jiesu_nlp.models.base import FloatArray, IntArray, Model, columns, softmax
+from jiesu_nlp.models.batcher import Batcher
 from jiesu_nlp.models.bert import BertModel
 from jiesu_nlp.models.blend import BlendModel, blend, fit_weights
 from jiesu_nlp.models.fit_bert import FineTuneConfig
@@ -70,15 +71,15 @@ def fit_encoder(
     data = (task.texts, task.targets, task.taxonomy, task.groups, task.weights)
     fitted = fit(*data, config, work, taught, progress)
     progress("exporting to int8")
-    exact = to_onnx(fitted.network)
+    network = to_int8(to_onnx(fitted.network))
     width = sum(map(len, task.taxonomy.heads.values()))
     plain = np.ones(width, np.float32), np.zeros(width, np.float32)
-    full = BertModel(task.taxonomy, exact, fitted.tokenizer, *plain, config.reading)
+    model = BertModel(task.taxonomy, network, fitted.tokenizer, *plain, config.reading)
     held_texts = [task.texts[i] for i in fitted.held]
     held_targets = {head: target[fitted.held] for head, target in task.targets.items()}
-    model = replace(full, network=to_int8(exact))
     logits = model.logits(model.vectorise(held_texts))
-    compared = _compare(full.logits(full.vectorise(held_texts)), logits, held_targets, columns(task.taxonomy))
+    exact = model.logits(model.vectorise(held_texts, Batcher(_torch(fitted.network), 0, 1).map))
+    compared = _compare(exact, logits, held_targets, columns(task.taxonomy))
     scale = plain[0].copy()
     for head, of in columns(task.taxonomy).items():
         known = held_targets[head] >= 0
@@ -95,7 +96,9 @@ def fit_encoder(
     both = {head: [out_of_fold[head][fitted.held], p] for head, p in probabilities.items()}
     weights = {head: _fit_weights(parts, held_targets[head]) for head, parts in both.items()}
     crossed = {head: _crossed(parts, held_targets[head], task.groups[fitted.held]) for head, parts in both.items()}
+    parts = zip(("tfidf", "bert"), zip(*both.values(), strict=True), strict=True)
     how |= {"weights": weights}
+    how["parts"] = {name: _figures(dict(zip(both, ps, strict=True)), held_targets) for name, ps in parts}
     return BlendModel(task.taxonomy, (other, model), weights), crossed, fitted.held, how
 
 
@@ -115,18 +118,39 @@ def _taught(task: Task, progress: Callable[[str], None]) -> dict[int, FloatArray
     return dict(zip(rows, side_by_side, strict=True))
 
 
+def _torch(network: Any) -> Callable[[Any, Any], list[FloatArray]]:
+    """The torch network as a `Batcher` runs one."""
+    import torch
+
+    network.encoder.set_attn_implementation("sdpa")  # as it was trained; the exporter changed it
+    device = next(network.parameters()).device
+
+    def run(ids: Any, mask: Any) -> list[FloatArray]:
+        with torch.no_grad():
+            logits = network(*(torch.from_numpy(array).to(device) for array in (ids, mask))).float().cpu().numpy()
+        return [row[: int(real.sum())] for row, real in zip(logits, mask, strict=True)]
+
+    return run
+
+
 def _compare(
     full: FloatArray, int8: FloatArray, targets: Mapping[str, IntArray], heads: Mapping[str, slice]
 ) -> dict[str, dict[str, float]]:
-    """What int8 costs on each head: largest difference of a probability, and macro-F1 of both."""
+    """What int8 costs on each head against the torch network: largest difference of a probability, and macro-F1."""
     report = {}
     for head, of in heads.items():
         before, after, known = softmax(full[:, of]), softmax(int8[:, of]), targets[head] >= 0
         report[head] = {"max_difference": round(float(np.abs(before - after).max()), 4)}
         if known.any():
-            for name, p in (("macro_f1_float32", before), ("macro_f1_int8", after)):
+            for name, p in (("macro_f1_torch", before), ("macro_f1_int8", after)):
                 report[head][name] = round(macro_f1(p[known], targets[head][known]), 4)
     return report
+
+
+def _figures(probabilities: Mapping[str, FloatArray], targets: Mapping[str, IntArray]) -> dict[str, dict[str, float]]:
+    """Figures of one part of a blend, on the rows that the blend's are taken on."""
+    known = {head: target >= 0 for head, target in targets.items()}
+    return {h: summarise(p[known[h]], targets[h][known[h]]) for h, p in probabilities.items() if known[h].any()}
 
 
 def _temperature(logits: FloatArray, target: IntArray) -> float:

@@ -33,8 +33,8 @@ def load_base(auto: Any, base: str | Path, **options: Any) -> tuple[Any, Any]:
     except (OSError, ValueError) as error:
         if Path(base).is_dir():
             why = (
-                "the folder needs config.json, tokenizer.json (or vocab.txt) and model.safetensors; "
-                "docs/choosing-a-model.md says how to convert a pytorch_model.bin"
+                "the folder needs config.json, tokenizer.json (or vocab.txt) and model.safetensors; where there "
+                "is a pytorch_model.bin instead, see docs/encoder.md"
             )
         else:
             why = (
@@ -42,6 +42,28 @@ def load_base(auto: Any, base: str | Path, **options: Any) -> tuple[Any, Any]:
                 "download the checkpoint where there is a network and give its folder instead"
             )
         raise ModelFormatError(f"checkpoint {str(base)!r} cannot be loaded: {why} ({type(error).__name__})") from error
+
+
+def convert(folder: str | Path) -> None:
+    """Write ``model.safetensors`` from the ``pytorch_model.bin`` of a downloaded checkpoint.
+
+    The pickle is read by torch's restricted reader, which builds tensors and refuses anything else.
+
+    Raises:
+        ModelFormatError: there is no such file, or it holds more than tensors.
+    """
+    import pickle
+
+    import torch
+    from safetensors.torch import save_file
+
+    source = Path(folder) / "pytorch_model.bin"
+    try:
+        state = torch.load(source, map_location="cpu", weights_only=True)
+        tensors = {name: tensor.contiguous().clone() for name, tensor in state.items()}
+    except (OSError, RuntimeError, AttributeError, pickle.UnpicklingError) as error:
+        raise ModelFormatError(f"{source}: not a file of tensors alone ({type(error).__name__})") from error
+    save_file(tensors, Path(folder) / "model.safetensors", metadata={"format": "pt"})
 
 
 def can_bf16() -> bool:

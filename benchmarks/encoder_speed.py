@@ -1,0 +1,83 @@
+"""Tickets a second of an encoder: plain transformers pipeline in float32 against int8 in batches of like length.
+
+    python benchmarks/encoder_speed.py --base encoder
+
+Both run the same weights, with a head of 55 columns that nobody trained, on the same real messages
+(JIESU_DATA), in turns in one process. The pipeline is used as its documentation shows it: batches of 32 in
+the order of the texts, padded to the longest, cut at the model's 512 tokens.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+import torch
+from train_default import DATA, rows
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from jiesu_nlp.models.bert import BertModel, threads
+from jiesu_nlp.models.export_bert import to_int8, to_onnx
+from jiesu_nlp.models.fit_bert import _network
+from jiesu_nlp.models.torch_tools import load_base
+from jiesu_nlp.models.wordpiece import Reading, readable
+from jiesu_nlp.taxonomy import Taxonomy
+from jiesu_nlp.text import join_fields
+
+COLUMNS = 55
+
+
+def ours(base: str) -> BertModel:
+    tokenizer, encoder = load_base(AutoModel, base)
+    taxonomy = Taxonomy.from_values({"h": [f"{i:02}" for i in range(COLUMNS)]})
+    network = to_int8(to_onnx(_network(encoder, COLUMNS, 0.0).eval()))
+    plain = np.ones(COLUMNS, np.float32), np.zeros(COLUMNS, np.float32)
+    return BertModel(taxonomy, network, tokenizer.backend_tokenizer.to_str().encode(), *plain)
+
+
+def peer(base: str) -> Callable[[list[str]], object]:
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=COLUMNS).eval()
+    classify = pipeline("text-classification", model=model, tokenizer=tokenizer, device=-1)
+    return lambda texts: classify(texts, batch_size=32, truncation=True)
+
+
+def padding(model: BertModel, texts: list[str]) -> float:
+    """Share of padded tokens in our batches."""
+    lengths = [len(tokens) for tokens in model.vectorise(texts).logits]
+    return 1 - sum(lengths) / sum(-(-n // 16) * 16 for n in lengths)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", required=True)
+    parser.add_argument("--texts", type=int, default=512)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(threads())
+    messages = [join_fields(r["title"], r["body"]) for r in rows(DATA / "messages.jsonl")[: arguments.texts]]
+    model = ours(arguments.base)
+    short = BertModel(model.taxonomy, model.network, model.tokenizer, model.scale, model.bias, Reading(256))
+    whole = BertModel(model.taxonomy, model.network, model.tokenizer, model.scale, model.bias, Reading(512))
+    prepared = [readable(text) for text in messages]  # so that both read the same tokens
+    run = {
+        "transformers pipeline, float32, 512 tokens": (peer(arguments.base), prepared),
+        "int8, like lengths, 512 tokens": (whole.predict_proba, messages),
+        "int8, like lengths, 256 tokens": (short.predict_proba, messages),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in run}
+    for _ in range(arguments.repeats + 1):
+        for name, (classify, texts) in run.items():
+            begin = time.perf_counter()
+            classify(texts)
+            seconds[name].append(time.perf_counter() - begin)
+    first = median(next(iter(seconds.values()))[1:])
+    print(f"{len(messages)} messages, {threads()} threads; padding in our batches {padding(whole, messages):.1%}")
+    for name, taken in seconds.items():  # the first round warms up
+        rate = len(messages) / median(taken[1:])
+        print(f"{name:<44} {rate:8.0f} tickets/s  {first / median(taken[1:]):5.2f} x")
+
+
+if __name__ == "__main__":
+    main()
