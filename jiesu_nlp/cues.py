@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
+from jiesu_nlp.prefixes import Starts
 from jiesu_nlp.taxonomy import packaged_table
 from jiesu_nlp.text import normalise
 
@@ -52,13 +53,13 @@ def find_cues(text: str) -> list[Cue]:
     folded = normalise(text).replace("，", ",")
     found: list[Cue] = []
     taken: dict[str, bytearray] = {}
-    for kind, pattern, basis in _patterns():
+    patterns, starts = _patterns()
+    for number, match in starts.find(folded):
+        (kind, basis), (start, end) = patterns[number], match.span()
         covered = taken.setdefault(kind, bytearray(len(folded)))
-        for match in pattern.finditer(folded):
-            start, end = match.span()
-            if end > start and 1 not in covered[start:end] and _counts(folded, start, end, kind):
-                covered[start:end] = b"\1" * (end - start)
-                found.append(Cue(start, end, text[start:end], kind, basis))
+        if end > start and 1 not in covered[start:end] and _counts(folded, start, end, kind):
+            covered[start:end] = b"\1" * (end - start)
+            found.append(Cue(start, end, text[start:end], kind, basis))
     return sorted(found, key=lambda cue: (cue.start, cue.end))
 
 
@@ -83,10 +84,12 @@ def _counts(text: str, start: int, end: int, kind: str) -> bool:
 
 
 @cache
-def _patterns() -> tuple[tuple[str, re.Pattern[str], str], ...]:
-    """Patterns of ``cues.csv``; a name in braces stands for the alternatives of ``cue_words.csv``."""
+def _patterns() -> tuple[list[tuple[str, str]], Starts]:
+    """Kind and basis of each row of ``cues.csv``, and its patterns, to be looked for together.
+
+    A name in braces stands for the alternatives of ``cue_words.csv``.
+    """
     words = {row["name"]: row["words"] for row in packaged_table("cue_words", "name", "words", "note")}
     rows = packaged_table("cues", "kind", "pattern", "basis", "note")
-    return tuple(
-        (row["kind"], re.compile(_NAMED.sub(lambda m: words[m[1]], row["pattern"])), row["basis"]) for row in rows
-    )
+    compiled = [re.compile(_NAMED.sub(lambda m: words[m[1]], row["pattern"])) for row in rows]
+    return [(row["kind"], row["basis"]) for row in rows], Starts(compiled)

@@ -1,0 +1,61 @@
+"""Looking for many patterns at once finds what each of them finds alone."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jiesu_nlp.cues import _patterns
+from jiesu_nlp.prefixes import Starts, begins
+
+TRICKY = [
+    re.compile(p)
+    for p in (r"a+b?", r"(?<!x)a|bc", r"[^a]b", r"(?:ab|a){2}", r"\d{2,3}年", r"a(?=b)", r".c", r"^a", r"(a)\1")
+]
+CUE_PATTERNS = _patterns()[1]._patterns
+ALPHABET = sorted({c for pattern in CUE_PATTERNS for c in pattern.pattern if c.isalnum()}) + list(",。\n0٣𝟗𠮷")
+
+
+def same(starts, patterns, text):
+    found = [(number, match.span()) for number, match in starts.find(text)]
+    assert found == [(n, match.span()) for n, pattern in enumerate(patterns) for match in pattern.finditer(text)]
+
+
+def same_cues(text):
+    same(_patterns()[1], CUE_PATTERNS, text)
+
+
+@given(st.text("abcx年1٣ \n", max_size=20))
+def test_any_pattern_is_found_as_by_itself(text):
+    same(Starts(TRICKY), TRICKY, text)
+
+
+@given(st.lists(st.sampled_from(ALPHABET), max_size=60).map("".join) | st.text(max_size=40))
+def test_cues_are_found_as_by_themselves(text):
+    same_cues(text)
+
+
+def test_cues_of_real_messages_are_found_as_by_themselves(data_folder):
+    import json
+
+    with (data_folder / "messages.jsonl").open(encoding="utf-8") as file:
+        texts = [json.loads(line)["body"] for line, _ in zip(file, range(300), strict=False)]
+    for text in texts:
+        found = [(number, match.span()) for number, match in _patterns()[1].find(text)]
+        assert found == [
+            (n, match.span()) for n, pattern in enumerate(CUE_PATTERNS) for match in pattern.finditer(text)
+        ]
+
+
+def test_beginnings():
+    assert begins(re.compile("(?:ab|c)d?")) == [{ord("a"), ord("c")}, None, None]
+    assert begins(re.compile("[^x]bc"))[:2] == [None, {ord("b")}]
+    assert begins(re.compile("(?>a)")) == [None] * 3  # a construct that is not read
+
+
+def test_patterns_that_cannot_be_looked_for_are_refused():
+    with pytest.raises(ValueError, match="at most 64"):
+        Starts([re.compile("a")] * 65)
+    with pytest.raises(ValueError, match="empty"):
+        Starts([re.compile("a*")])
