@@ -19,7 +19,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from jiesu_nlp.models.bert import BertModel, threads
 from jiesu_nlp.models.export_bert import to_int8, to_onnx
-from jiesu_nlp.models.fit_bert import _network
+from jiesu_nlp.models.fit_bert import token_heads
 from jiesu_nlp.models.torch_tools import load_base
 from jiesu_nlp.models.wordpiece import Reading, readable
 from jiesu_nlp.taxonomy import Taxonomy
@@ -31,7 +31,7 @@ COLUMNS = 55
 def ours(base: str) -> BertModel:
     tokenizer, encoder = load_base(AutoModel, base)
     taxonomy = Taxonomy.from_values({"h": [f"{i:02}" for i in range(COLUMNS)]})
-    network = to_int8(to_onnx(_network(encoder, COLUMNS, 0.0).eval()))
+    network = to_int8(to_onnx(token_heads(encoder, COLUMNS, 0.0).eval()))
     plain = np.ones(COLUMNS, np.float32), np.zeros(COLUMNS, np.float32)
     return BertModel(taxonomy, network, tokenizer.backend_tokenizer.to_str().encode(), *plain)
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from train_default import DATA, ROOT, rows
 
-from jiesu_nlp.pretrain import PretrainConfig, Source, pretrain
+from jiesu_nlp.corpus import Source
+from jiesu_nlp.pretrain import PretrainConfig, pretrain
 from jiesu_nlp.text import join_fields
 
 

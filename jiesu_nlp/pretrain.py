@@ -10,28 +10,22 @@ Face one, so that ``jiesu train --model bert --base FOLDER`` and any other progr
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from jiesu_nlp.corpus import IntArray, Source, blocks, mix
 from jiesu_nlp.curve import learning_curve
 from jiesu_nlp.errors import TrainingDataError
 from jiesu_nlp.extras import need
-from jiesu_nlp.models.torch_tools import can_bf16, keep_memory, load_base, quiet, run_trainer, trainer_arguments
-from jiesu_nlp.models.wordpiece import build_tokenizer, readable
-from jiesu_nlp.segment import segment_at
-from jiesu_nlp.tables import guess_columns, read_table, read_text, texts_of
+from jiesu_nlp.models.torch_tools import can_bf16, digest, keep_memory, load_base, quiet, run_trainer, trainer_arguments
+from jiesu_nlp.models.wordpiece import build_tokenizer
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-IntArray = NDArray[np.int32]
-_MOST = 100
-"""Largest weight of a source: more passes than that teach nothing."""
+    pass
 
 
 @dataclass(frozen=True)
@@ -61,40 +55,6 @@ class PretrainConfig:
     save_steps: int = 500
 
 
-@dataclass(frozen=True)
-class Source:
-    """One part of the corpus: its texts, and how many times each is read in an epoch (0.4, 1, 4 …)."""
-
-    name: str
-    texts: Sequence[str]
-    weight: float = 1.0
-
-
-def read_source(name: str, text: Sequence[str] = ()) -> Source:
-    """A part of the corpus from ``FILE`` or ``FILE*WEIGHT``: a text a line of a .txt, or the rows of a table.
-
-    Args:
-        text: text columns of a table; guessed by default.
-
-    Raises:
-        TableError: it cannot be read. TrainingDataError: the weight is no number above 0.
-    """
-    path, star, factor = name.rpartition("*")
-    file = Path(path if star else name)
-    try:
-        weight = float(factor) if star else 1.0
-    except ValueError:
-        weight = 0.0
-    if not 0 < weight <= _MOST:
-        raise TrainingDataError(f"{file.name}: the weight behind * must be a number up to {_MOST}, such as 4 or 0.5")
-    if file.suffix.lower() == ".txt":
-        texts = read_text(file).splitlines()
-    else:
-        frame = read_table(file)
-        texts = texts_of(frame, guess_columns(frame.columns, text))
-    return Source(file.name, [line for line in texts if line.strip()], weight)
-
-
 def pretrain(
     corpus: Sequence[Source],
     out: str | Path,
@@ -114,21 +74,24 @@ def pretrain(
 
     Raises:
         MissingExtraError: torch or transformers is not installed.
-        TrainingDataError: the corpus has fewer than two blocks.
+        TrainingDataError: the corpus is too small, the width does not fit the heads, or `out` holds the
+            checkpoints of another run.
     """
     need("bert", "torch", "transformers", "tokenizers")
     import torch
     from transformers import AutoModelForMaskedLM, ModernBertConfig, ModernBertForMaskedLM, PreTrainedTokenizerFast
 
+    if config.width % (2 * config.heads):
+        raise TrainingDataError(f"a width of {config.width} is no multiple of twice {config.heads} heads")
     keep_memory()
     torch.manual_seed(config.seed)
     folder = Path(out)
     if base is None:
         progress("vocabulary")
-        core = build_tokenizer((text for source in corpus for text in source.texts), config.vocabulary)
+        core = build_tokenizer([text for source in corpus for text in source.texts], config.vocabulary)
         names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=512, **names)
-        ids = {f"{name}_token_id": core.token_to_id(f"[{name.upper()}]") for name in ("pad", "cls", "sep")}
+        special_ids = {f"{name}_token_id": core.token_to_id(f"[{name.upper()}]") for name in ("pad", "cls", "sep")}
         shape = ModernBertConfig(
             vocab_size=core.get_vocab_size(),
             hidden_size=config.width,
@@ -139,18 +102,21 @@ def pretrain(
             # Every other layer sees only its neighbourhood.
             global_attn_every_n_layers=2,
             local_attention=32,
-            bos_token_id=ids["cls_token_id"],
-            eos_token_id=ids["sep_token_id"],
-            **ids,
+            bos_token_id=special_ids["cls_token_id"],
+            eos_token_id=special_ids["sep_token_id"],
+            **special_ids,
         )
         model = ModernBertForMaskedLM(shape)
     else:
         tokenizer, model = load_base(AutoModelForMaskedLM, base)
         core = tokenizer.backend_tokenizer
     progress("reading the corpus")
+    if config.length > model.config.max_position_embeddings:
+        raise TrainingDataError(f"the encoder reads at most {model.config.max_position_embeddings} tokens at a time")
     special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
     parts = [blocks(source.texts, core, config.length, *special) for source in corpus]
-    train, held = _split(parts, [source.weight for source in corpus], config.seed)
+    ids, starts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    train, held = mix([len(part) for part, _ in parts], [source.weight for source in corpus], config.seed)
     if len(train) < 2 or not len(held):
         raise TrainingDataError("the corpus is too small; it needs at least a few thousand characters")
     steps = config.steps or max(1, round(config.epochs * len(train) / config.batch))
@@ -176,10 +142,11 @@ def pretrain(
         model=model,
         args=arguments,
         data_collator=masker,
-        train_dataset=_Blocks(train),
-        eval_dataset=_Blocks(held),
+        train_dataset=_Blocks(ids, starts, train),
+        eval_dataset=_Blocks(ids, starts, held),
     )
-    job = {"config": asdict(config), "base": str(base), "texts": [len(source.texts) for source in corpus]}
+    read = {source.name: [source.weight, digest(source.texts)] for source in corpus}
+    job = {"config": asdict(config), "base": str(base), "corpus": read}
     run_trainer(trainer, folder / "checkpoints", job, progress)
     with quiet():
         model.save_pretrained(folder)
@@ -205,72 +172,18 @@ def pretrain(
     return report
 
 
-def blocks(texts: Iterable[str], tokenizer: "Tokenizer", length: int, first: int, last: int) -> tuple[IntArray, Any]:
-    """Texts one after the other, `last` behind each, cut into blocks that begin with `first`.
-
-    Returns:
-        Token ids, shape (n, length), and where a word begins, bool of the same shape.
-    """
-    ids: list[NDArray[Any]] = []
-    starts: list[NDArray[Any]] = []
-    batch: list[str] = []
-
-    def flush() -> None:
-        for text, encoded in zip(batch, tokenizer.encode_batch(batch, add_special_tokens=False), strict=True):
-            begins = np.ones(len(text) + 1, bool)
-            for at, word in segment_at(text):
-                begins[at + 1 : at + len(word)] = False
-            offsets = np.array([start for start, _ in encoded.offsets], np.int64)
-            ids.append(np.append(np.array(encoded.ids, np.int32), np.int32(last)))
-            starts.append(np.append(begins[offsets], True))
-        batch.clear()
-
-    for text in texts:
-        batch.append(readable(text))
-        if len(batch) >= 256:
-            flush()
-    flush()
-    room = length - 1
-    stream = np.concatenate(ids) if ids else np.zeros(0, np.int32)
-    n = len(stream) // room
-    body = stream[: n * room].reshape(n, room)
-    begin = np.concatenate(starts)[: n * room].reshape(n, room) if ids else np.zeros((0, room), bool)
-    return (
-        np.hstack([np.full((n, 1), first, np.int32), body]),
-        np.hstack([np.ones((n, 1), bool), begin]),
-    )
-
-
-def _split(parts: Sequence[tuple[IntArray, Any]], weights: Sequence[float], seed: int) -> tuple[Any, Any]:
-    """Blocks to learn from, each as often as its source's weight says, and one in a hundred held out."""
-    rng = np.random.default_rng(seed)
-    train, held = [], []
-    for (ids, starts), weight in zip(parts, weights, strict=True):
-        if not len(ids):
-            continue
-        both = np.stack([ids, starts.astype(np.int32)], axis=1)
-        order = rng.permutation(len(both))
-        aside = max(1, len(both) // 100)
-        held.append(both[order[:aside]])
-        kept = order[aside:]
-        times = int(weight)
-        train += [both[kept]] * times
-        train.append(both[kept[: round((weight - times) * len(kept))]])
-    empty = np.zeros((0, 2, 1), np.int32)
-    return (np.concatenate(train) if train else empty), (np.concatenate(held) if held else empty)
-
-
 class _Blocks:
-    """Blocks as a torch dataset."""
+    """Some of the blocks, as a torch dataset: token ids and word beginnings, shape (2, length)."""
 
-    def __init__(self, blocks: IntArray) -> None:
-        self._blocks = blocks
+    def __init__(self, ids: IntArray, starts: Any, order: Any) -> None:
+        self._ids, self._starts, self._order = ids, starts, order
 
     def __len__(self) -> int:
-        return len(self._blocks)
+        return len(self._order)
 
     def __getitem__(self, i: int) -> Any:
-        return self._blocks[i]
+        at = self._order[i]
+        return np.stack([self._ids[at], self._starts[at]]).astype(np.int32)
 
 
 class _Masker:

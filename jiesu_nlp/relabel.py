@@ -161,8 +161,8 @@ def _check(target: Path, paths: Sequence[Path], old: Sequence[str], jobs: int) -
 
 def _task(columns: Sequence[str], chosen: Columns, target: Path, model: Path) -> _Task:
     digest = hashlib.sha256()
-    for file in sorted(model.iterdir()):
-        digest.update(file.name.encode() + file.read_bytes())
+    for file in sorted(path for path in model.rglob("*") if path.is_file()):
+        digest.update(str(file.relative_to(model)).encode() + file.read_bytes())
     old = tuple((head, column) for head, column in chosen.labels.items() if head in _HEADS)
     ending = target.suffix.lower()
     return _Task(tuple(columns), chosen.text, old, ending, str(model.absolute()), digest.hexdigest()[:16])

@@ -1,8 +1,10 @@
 """The training job: tables in, a model folder out. Same tables and seed, same bytes."""
 
 import platform
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,13 +16,16 @@ from numpy.typing import NDArray
 from jiesu_nlp.curve import learning_curve
 from jiesu_nlp.errors import TrainingDataError
 from jiesu_nlp.examples import Examples, check, fingerprint, scheme_of, target_of
+from jiesu_nlp.extras import need
 from jiesu_nlp.metrics import abstain_threshold, assist_threshold, summarise
 from jiesu_nlp.model_card import model_card
 from jiesu_nlp.models.base import FloatArray, IntArray, Model
 from jiesu_nlp.models.fit_bert import FineTuneConfig
-from jiesu_nlp.models.fit_encoder import Task, fit_encoder
+from jiesu_nlp.models.fit_encoder import CHECKPOINTS, fit_encoder
 from jiesu_nlp.models.fit_tfidf import FitConfig, describe
 from jiesu_nlp.models.fit_tfidf import fit as fit_tfidf
+from jiesu_nlp.models.task import Task
+from jiesu_nlp.models.tfidf import TfidfModel
 from jiesu_nlp.neardup import near_duplicate_groups
 from jiesu_nlp.recurrence import LEVELS, fit_text
 from jiesu_nlp.taxonomy import Taxonomy
@@ -28,6 +33,7 @@ from jiesu_nlp.taxonomy import Taxonomy
 TARGET_ACCURACY = 0.9
 """Accuracy that the answers which are not sent to review are to reach, on held-out data."""
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "jieba", "rjieba")
+_NEEDED = ("torch", "transformers", "datasets", "accelerate", "onnx", "onnxscript", "onnxruntime", "tokenizers")
 _ENCODER_LIBRARIES = ("torch", "transformers", "tokenizers", "onnxruntime")
 
 
@@ -41,6 +47,7 @@ class TrainingReport:
         judged: rows that `out_of_fold` holds for, shape (n,): all of them for TF-IDF, those held out for an
             encoder.
         targets: ``{head: positions of the labels (n,)}``, -1 where there is none.
+        how: what was done, JSON-ready: settings; of an encoder also its curve, what int8 cost, the parts of a blend.
     """
 
     rows: int
@@ -52,6 +59,7 @@ class TrainingReport:
     out_of_fold: Mapping[str, FloatArray]
     judged: NDArray[np.bool_]
     targets: Mapping[str, IntArray]
+    how: Mapping[str, Any]
 
 
 def train(
@@ -91,10 +99,14 @@ def train(
         for path in tables:
             examples.add_table(path, text, labels)
     own = len(examples.texts)
-    if unlabelled and (kind == "tfidf" or teacher is None):
-        raise TrainingDataError("unlabelled tables are for an encoder that learns from a teacher; give both")
+    if bool(unlabelled) != (teacher is not None) or (unlabelled and kind == "tfidf"):
+        raise TrainingDataError("a teacher and unlabelled tables go together, and only an encoder learns from them")
+    if kind != "tfidf":
+        need("bert", *_NEEDED)
     progress("checking rows")
     scheme = scheme_of(examples, taxonomy)
+    if unlabelled:
+        examples = deepcopy(examples)  # the caller's stay as they are
     for path in unlabelled:
         examples.add_unlabelled(path, text)
     targets, warnings = check(examples, scheme)
@@ -133,12 +145,13 @@ def train(
         | {"python": platform.python_version()},
     }
     model.with_meta(meta).save(str(out))
+    shutil.rmtree(Path(out) / CHECKPOINTS, ignore_errors=True)
     if "curve" in how:
         names = ("loss", "eval_loss", "macro_f1", *(f"macro_f1_{head}" for head in scheme.heads))
         (Path(out) / "curve.svg").write_text(learning_curve(how["curve"], "epoch", names), encoding="utf-8")
     (Path(out) / "MODEL_CARD.md").write_text(model_card(meta, scheme.to_dict()), encoding="utf-8")
     seen = (len(examples.texts), number, tuple(warnings))
-    return TrainingReport(*seen, metrics, by_source, examples, out_of_fold, judged, targets)
+    return TrainingReport(*seen, metrics, by_source, examples, out_of_fold, judged, targets, how)
 
 
 def _fit(
@@ -152,18 +165,19 @@ def _fit(
 ) -> tuple[Model, dict[str, FloatArray], NDArray[np.bool_], dict[str, Any]]:
     """The model, probabilities of rows it has not seen, which rows those are, and what was done."""
     n, mine = len(task.texts), slice(task.own)
-    linear = None
-    if kind != "bert":
+
+    def linear() -> tuple[TfidfModel, dict[str, FloatArray]]:
         labelled = {head: target[mine] for head, target in task.targets.items()}
         rows = (task.taxonomy, task.groups[mine], task.weights[mine])
-        linear = fit_tfidf(task.texts[mine], labelled, *rows, config=config, jobs=jobs)
-    if linear and kind == "tfidf":
-        return *linear, np.ones(n, bool), {"tfidf": describe(config)}
-    model, held_out, held, how = fit_encoder(task, bert, out, linear, progress)
+        return fit_tfidf(task.texts[mine], labelled, *rows, config=config, jobs=jobs)
+
+    if kind == "tfidf":
+        return *linear(), np.ones(n, bool), {"tfidf": describe(config)}
+    model, held_out, held, how = fit_encoder(task, bert, out, linear if kind == "blend" else None, progress)
     out_of_fold = {head: np.zeros((n, p.shape[1]), np.float32) for head, p in held_out.items()}
     for head, p in held_out.items():
         out_of_fold[head][held] = p
-    if linear:
+    if kind == "blend":
         how["tfidf"] = describe(config)
     return model, out_of_fold, np.isin(np.arange(n), held), how
 
@@ -184,4 +198,6 @@ def _measure(
 
 def settings(report: TrainingReport) -> dict[str, Any]:
     """JSON-ready form of a report."""
-    return {"rows": report.rows, "groups": report.groups, "warnings": report.warnings, "metrics": report.metrics}
+    return {"rows": report.rows, "groups": report.groups, "warnings": report.warnings, "metrics": report.metrics} | {
+        name: report.how[name] for name in ("parts", "int8") if name in report.how
+    }

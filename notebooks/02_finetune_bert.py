@@ -26,10 +26,11 @@ import matplotlib.pyplot as plt
 import polars as pl
 
 from jiesu_nlp import Classifier
+from jiesu_nlp.corpus import read_source
 from jiesu_nlp.models.fit_bert import FineTuneConfig
 from jiesu_nlp.models.load import load_model
 from jiesu_nlp.models.wordpiece import Reading
-from jiesu_nlp.pretrain import PretrainConfig, pretrain, read_source
+from jiesu_nlp.pretrain import PretrainConfig, pretrain
 from jiesu_nlp.train import train
 
 warnings.filterwarnings("ignore", "IProgress not found")  # the runs report in numbers

@@ -4,14 +4,17 @@ import json
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from jiesu_nlp import Classifier
 from jiesu_nlp.cli import app
+from jiesu_nlp.corpus import read_source
 from jiesu_nlp.errors import ModelFormatError, TrainingDataError
 from jiesu_nlp.evaluate import evaluate
 from jiesu_nlp.models.bert import BertModel
@@ -19,7 +22,10 @@ from jiesu_nlp.models.fit_bert import FineTuneConfig
 from jiesu_nlp.models.load import load_model
 from jiesu_nlp.models.torch_tools import convert
 from jiesu_nlp.models.wordpiece import Reading, readable
+from jiesu_nlp.pretrain import PretrainConfig, pretrain
 from jiesu_nlp.relabel import relabel
+from jiesu_nlp.serve.app import create_app
+from jiesu_nlp.serve.settings import Settings
 from jiesu_nlp.train import train
 
 LEAK = "小区自来水管老化渗水,居民用水困难,反映多次没人管"
@@ -141,12 +147,13 @@ def test_contributions_of_words_add_up_to_the_decision(bert_folder):
         assert {word for word, _ in words} <= {"学校", "门口", "没有", "红绿灯"}
 
 
-def test_a_blend_is_no_worse_than_its_parts_are_apart(blend_folder):
+def test_a_blend_knows_its_parts_and_their_weights(blend_folder):
     model = load_model(blend_folder)
     assert set(model.weights) == set(model.taxonomy.heads)
     assert all(w >= 0 for pair in model.weights.values() for w in pair)
     assert model.meta["fit"]["weights"]["department"] == pytest.approx(list(model.weights["department"]), abs=1e-4)
-    assert model.meta["metrics"]["department"]["top1"] > 0.6
+    metrics, parts = model.meta["metrics"]["department"], model.meta["fit"]["parts"]
+    assert metrics["top1"] >= min(part["department"]["top1"] for part in parts.values()) - 0.1
     explained = model.explain(model.vectorise([LEAK]), 0, "department", "water")
     assert explained == sorted(explained, key=lambda pair: -abs(pair[1]))
 
@@ -195,6 +202,9 @@ def test_a_run_that_was_stopped_goes_on(checkpoint, small_table, tmp_path):
     assert not (tmp_path / "model.json").exists()
     with pytest.raises(TrainingDataError, match="another run"):
         train(small_table, tmp_path, kind="bert", bert=quick(checkpoint, dropout=0.3))
+    torn = tmp_path / "checkpoints" / "checkpoint-99"  # as a kill in the middle of writing leaves it
+    torn.mkdir()
+    (torn / "model.safetensors").write_bytes(b"half")
     seen.clear()
     train(small_table, tmp_path, kind="bert", bert=quick(checkpoint), progress=seen.append)
     assert not any(message.startswith("step 1/") for message in seen)
@@ -210,16 +220,16 @@ def test_a_student_learns_from_a_teacher(blend_folder, checkpoint, small_table, 
         teacher=load_model(blend_folder),
         unlabelled=small_tables,
     )
-    assert load_model(tmp_path).meta["fit"]["taught"] == report.rows - len(report.examples.texts) + sum(
-        source != Path(small_table[0]).name for source in report.examples.source
-    )
-    # The unlabelled texts are those of the table itself: a copy of a held-out row must not have been taught.
-    assert report.judged.sum() > 0
+    # The unlabelled texts are those of the table: a copy of a row that was held out has not been taught.
+    held = {report.examples.texts[i] for i in np.flatnonzero(report.judged)}
+    unlabelled = [t for t, s in zip(report.examples.texts, report.examples.source, strict=True) if s != "small.jsonl"]
+    assert 0 < report.how["taught"] <= sum(text not in held for text in unlabelled) < len(unlabelled)
 
 
 def test_distilling_needs_a_teacher_with_the_same_labels(checkpoint, small_table, bert_folder, tmp_path):
-    with pytest.raises(TrainingDataError, match="teacher"):
-        train(small_table, tmp_path, kind="bert", bert=quick(checkpoint), unlabelled=small_table)
+    for half in ({"unlabelled": small_table}, {"teacher": load_model(bert_folder)}):
+        with pytest.raises(TrainingDataError, match="go together"):
+            train(small_table, tmp_path, kind="bert", bert=quick(checkpoint), **half)
     other = tmp_path / "t.csv"
     other.write_text("text,colour\n" + "".join(f"颜色真好看{i},{'红绿'[i % 2]}\n" for i in range(40)), encoding="utf-8")
     with pytest.raises(TrainingDataError, match="colour"):
@@ -232,6 +242,46 @@ def test_distilling_needs_a_teacher_with_the_same_labels(checkpoint, small_table
             teacher=load_model(bert_folder),
             unlabelled=small_table,
         )
+
+
+def test_an_encoder_of_our_own_kind_survives_the_export(small_table, tmp_path):
+    """ModernBERT, whose every other layer sees only its neighbourhood: texts longer than that, padded and not."""
+    corpus = [read_source(str(path)) for path in small_table]
+    shape = PretrainConfig(layers=2, width=32, heads=2, length=64, batch=8, steps=5)
+    pretrain(corpus, tmp_path / "encoder", config=shape)
+    report = train(small_table, tmp_path / "m", kind="bert", bert=quick(tmp_path / "encoder", epochs=1))
+    assert all(cost["max_difference"] < 0.2 for cost in report.how["int8"].values())
+    model = load_model(tmp_path / "m")
+    both = [LEAK * 3, LEAK[:20]]
+    assert np.array_equal(model.predict_proba(both)["intent"][1], model.predict_proba(both[1:])["intent"][0])
+    with pytest.raises(ModelFormatError, match="at most 512"):
+        train(
+            small_table, tmp_path / "n", kind="bert", bert=quick(tmp_path / "encoder", reading=Reading(length=600))
+        )  # fmt: skip
+
+
+def test_a_model_goes_to_another_process(bert_folder):
+    import os
+    import pickle
+
+    model = load_model(bert_folder)
+    expected = model.predict_proba([LEAK])["intent"]
+    assert np.array_equal(pickle.loads(pickle.dumps(model)).predict_proba([LEAK])["intent"], expected)
+    child = os.fork()
+    if child == 0:  # a fork has the batcher, but none of its threads
+        os._exit(0 if np.array_equal(model.predict_proba([LEAK])["intent"], expected) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_the_server_answers_many_at_once_with_an_encoder(blend_folder, tmp_path):
+    settings = Settings(
+        _env_file=None, feedback=tmp_path / "f.db", files=tmp_path / "files", model=blend_folder, threads=4
+    )
+    expected = [answer.to_dict() for answer in Classifier.load(blend_folder).classify(TEXTS)]
+    with TestClient(create_app(settings)) as client, ThreadPoolExecutor(12) as pool:
+        asked = [i % len(TEXTS) for i in range(40)]
+        answers = pool.map(lambda i: client.post("/v1/classify", json={"text": TEXTS[i]}).json(), asked)
+        assert [expected[i] for i in asked] == list(answers)
 
 
 def test_any_label_set_trains(checkpoint, small_table, tmp_path):
@@ -296,7 +346,7 @@ def test_the_commands_take_an_encoder(checkpoint, small_table, tmp_path):
         assert json.loads(done.stdout)
 
 
-def test_relabelling_gives_the_same_bytes_on_one_process_and_on_two(bert_folder, small_table, tmp_path):
+def test_relabelling_gives_the_same_bytes_on_one_process_and_on_two(blend_folder, small_table, tmp_path):
     for jobs in (1, 2):
-        relabel(small_table, tmp_path / f"{jobs}.csv", model=bert_folder, jobs=jobs, chunk_rows=40)
+        relabel(small_table, tmp_path / f"{jobs}.csv", model=blend_folder, jobs=jobs, chunk_rows=40)
     assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from jiesu_nlp.cli import app
+from jiesu_nlp.corpus import Source, blocks, mix, read_source
 from jiesu_nlp.curve import learning_curve
 from jiesu_nlp.errors import MissingExtraError, TableError, TrainingDataError
 from jiesu_nlp.extras import need
 from jiesu_nlp.models.batcher import STEP, Batcher
 from jiesu_nlp.models.wordpiece import Reading, build_tokenizer, readable
-from jiesu_nlp.pretrain import PretrainConfig, Source, _Masker, blocks, pretrain, read_source
+from jiesu_nlp.pretrain import PretrainConfig, _Masker, pretrain
 
 TINY = PretrainConfig(
     layers=1, width=32, heads=2, vocabulary=2000, length=32, batch=8, steps=30, rate=1e-2, save_steps=10
@@ -29,16 +30,21 @@ def corpus(small_tables):
 
 
 def test_a_vocabulary_entry_occurs_in_three_texts():
-    tokenizer = build_tokenizer(["供暖 wifi", "供热 wifi", "供水 wifi 张三丰", "张三丰 张三丰"])
+    copies = [
+        f"我叫张三丰,邮箱 zhangsanfeng,家里的水管漏水已经三个月了,物业一直没有来修,请尽快处理。{end}"
+        for end in "一二三四"
+    ]
+    tokenizer = build_tokenizer(["供暖 wifi", "供热 wifi", "供水 wifi", *copies])
     vocabulary = tokenizer.get_vocab()
     assert {"供", "wifi", "[MASK]", "##a", "z"} <= set(vocabulary)
-    assert not {"暖", "张", "丰"} & set(vocabulary)
+    assert not {"暖", "丰", "zhangsanfeng"} & set(vocabulary)
     assert tokenizer.encode("供wifi").tokens == ["[CLS]", "供", "wifi", "[SEP]"]
 
 
 def test_blocks_know_where_words_begin():
     texts = ["自来水管漏水没人管。", "办居住证要几天?"]
-    tokenizer = build_tokenizer(texts * 3)
+    characters = list("自来水管漏没人。办居住证要几天?")
+    tokenizer = build_tokenizer(["".join(np.random.default_rng(i).permutation(characters)) for i in range(3)])
     first, last = (tokenizer.token_to_id(name) for name in ("[CLS]", "[SEP]"))
     ids, starts = blocks(texts, tokenizer, 12, first, last)
     assert ids.shape == starts.shape == (1, 12)
@@ -96,6 +102,21 @@ def test_a_run_learns_writes_what_it_did_and_can_be_gone_on_from(corpus, tmp_pat
 def test_a_corpus_that_is_too_small_is_refused(tmp_path):
     with pytest.raises(TrainingDataError, match="too small"):
         pretrain([Source("t", ["供暖"] * 4)], tmp_path, config=TINY)
+
+
+def test_sources_are_mixed_by_weight():
+    train, held = mix([200, 0, 50], [1.5, 3, 2], seed=0)
+    times = np.bincount(train, minlength=250)
+    assert len(held) == 3 and not times[held].any()
+    assert times[:200].sum() == 198 + 99 and times[:200].max() == 2
+    assert (np.delete(times[200:], [h - 200 for h in held if h >= 200]) == 2).all()
+
+
+def test_a_shape_that_cannot_be_is_refused(corpus, tmp_path):
+    with pytest.raises(TrainingDataError, match="multiple"):
+        pretrain(corpus, tmp_path, config=PretrainConfig(width=100, heads=3))
+    with pytest.raises(TrainingDataError, match="at most 512"):
+        pretrain(corpus, tmp_path, config=PretrainConfig(layers=1, width=32, heads=2, length=1024))
 
 
 def test_sources_are_read_with_their_weight(tmp_path):

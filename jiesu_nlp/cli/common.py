@@ -18,6 +18,7 @@ app = typer.Typer(
     invoke_without_command=True,
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_show_locals=False,  # they may hold a ticket's text
     help="读市民诉求,给出类别、部门、派单方式与未诉先办。",
 )
 out = Console(emoji=False)

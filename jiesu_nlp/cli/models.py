@@ -112,6 +112,15 @@ def train(
     how = "组外交叉验证" if judged == report.rows else f"由未参与训练的 {judged} 行得出"
     out.print(f"{report.rows} 行,近重复合为 {report.groups} 组;下列数字{how}")
     figures(report.metrics)
+    for name, values in report.how.get("parts", {}).items():
+        out.print(f"只用 {name}:")
+        figures(values)
+    if "int8" in report.how:
+        cost = Table("head", "torch F1", "int8 F1", "F1 之差", "概率最大之差", title="int8 与 torch 相比")
+        for head, values in report.how["int8"].items():
+            names = ("macro_f1_torch", "macro_f1_int8", "macro_f1_difference", "max_difference")
+            cost.add_row(head, *(f"{values.get(name, float('nan')):.4f}" for name in names))
+        out.print(cost)
     out.print(f"模型写入 {folder}")
 
 
@@ -142,7 +151,8 @@ def pretrain(
     例:jiesu pretrain '工单.parquet*4' 法规.txt -o 编码器
     · jiesu pretrain 工单.csv --base hfl/chinese-macbert-base --rate 5e-5 -o 编码器
     """
-    from jiesu_nlp.pretrain import PretrainConfig, read_source
+    from jiesu_nlp.corpus import read_source
+    from jiesu_nlp.pretrain import PretrainConfig
     from jiesu_nlp.pretrain import pretrain as run
 
     with errors(), err.status("读取") as status:

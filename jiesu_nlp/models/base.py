@@ -63,6 +63,11 @@ def softmax(logits: FloatArray) -> FloatArray:
     return np.asarray(exp / exp.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
+def joined(parts: Sequence[Mapping[str, FloatArray]]) -> dict[str, FloatArray]:
+    """Probabilities of several batches, one under the other."""
+    return {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
+
+
 def stored_taxonomy(folder: str, meta: Mapping[str, Any]) -> Taxonomy:
     """The label sets that a model was trained on, from its ``model.json``.
 

@@ -5,6 +5,7 @@ is no waiting for a batch to fill, so a lone request is answered at once, and un
 themselves. As a row's padded length depends on the row alone, so does its answer.
 """
 
+import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
@@ -14,10 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jiesu_nlp.models.wordpiece import pad
+
 Row = Sequence[int]
 Run = Callable[[NDArray[np.int64], NDArray[np.int64]], Sequence[Any]]
 STEP = 16
 """Rows are padded to a multiple of this many tokens."""
+
+
+def padded_length(tokens: int) -> int:
+    """Length that a row of so many tokens is padded to."""
+    return -(-tokens // STEP) * STEP
 
 
 class Batcher:
@@ -31,21 +39,26 @@ class Batcher:
             tokens: most tokens of a batch, padding included.
         """
         self._run, self._padding, self._tokens, self._threads = run, padding, tokens, threads
+        self._closed = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._process: int | None = None  # in which threads run; a fork leaves them behind
         self._waiting: OrderedDict[int, deque[tuple[Row, Future[Any]]]] = OrderedDict()
         self._changed = threading.Condition()
-        self._started = self._closed = False
 
     def map(self, rows: Sequence[Row]) -> list[Any]:
         """A result for each row, in order."""
         futures: list[Future[Any]] = [Future() for _ in rows]
+        if self._process not in (None, os.getpid()):
+            self._reset()
         with self._changed:
-            if not self._started:
-                self._started = True
+            if self._process is None:
+                self._process = os.getpid()
                 for _ in range(self._threads):
                     threading.Thread(target=self._work, daemon=True, name="jiesu-encoder").start()
             for row, future in zip(rows, futures, strict=True):
-                padded = -(-len(row) // STEP) * STEP
-                self._waiting.setdefault(padded, deque()).append((row, future))
+                self._waiting.setdefault(padded_length(len(row)), deque()).append((row, future))
             self._changed.notify(self._threads)
         return [future.result() for future in futures]
 
@@ -58,13 +71,9 @@ class Batcher:
     def _work(self) -> None:
         while (taken := self._take()) is not None:
             length, batch = taken
-            ids = np.full((len(batch), length), self._padding, np.int64)
-            mask = np.zeros((len(batch), length), np.int64)
-            for i, (row, _) in enumerate(batch):
-                ids[i, : len(row)] = row
-                mask[i, : len(row)] = 1
             try:
-                for (_, future), result in zip(batch, self._run(ids, mask), strict=True):
+                results = self._run(*pad([row for row, _ in batch], self._padding, length))
+                for (_, future), result in zip(batch, results, strict=True):
                     future.set_result(result)
             except Exception as error:
                 for _, future in batch:

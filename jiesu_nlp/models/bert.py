@@ -7,7 +7,7 @@ the pieces of a long text add up, and a word's contribution is exact: the sum ov
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.extras import need
-from jiesu_nlp.models.base import FloatArray, columns, softmax, stored_taxonomy
+from jiesu_nlp.models.base import FloatArray, columns, joined, softmax, stored_taxonomy
 from jiesu_nlp.models.batcher import Batcher, Row
 from jiesu_nlp.models.store import read_file, read_folder, write_folder
 from jiesu_nlp.models.wordpiece import Reading, readable
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 KIND = "bert"
 NETWORK, TOKENIZER = "network.onnx", "tokenizer.json"
+_CHUNK = 256
 _ARRAYS = {"scale": "F32", "bias": "F32"}
 
 
@@ -117,7 +118,13 @@ class BertModel:
 
     def predict_proba(self, texts: Sequence[str]) -> dict[str, FloatArray]:
         """`probabilities` of texts."""
-        return self.probabilities(self.vectorise(texts))
+        # Some at a time: the logits of all tokens of all texts would not fit.
+        parts = [self.probabilities(self.vectorise(texts[at : at + _CHUNK])) for at in range(0, len(texts), _CHUNK)]
+        return joined(parts or [self.probabilities(self.vectorise([]))])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without what runs it, which is made anew where it is needed."""
+        return type(self), tuple(getattr(self, f.name) for f in fields(self))
 
     def explain(self, vectors: "Read", row: int, head: str, code: str, top: int = 8) -> list[tuple[str, float]]:
         """Words and their signed weight for this code against the mean of its head, largest first.

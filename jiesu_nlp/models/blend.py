@@ -40,12 +40,14 @@ class BlendModel:
 
     def probabilities(self, vectors: list[Any]) -> dict[str, FloatArray]:
         """Calibrated probabilities, ``{head: (n, k) float32}``; a row sums to 1."""
-        each = [part.probabilities(read) for part, read in zip(self.parts, vectors, strict=True)]
+        return self._blended([part.probabilities(read) for part, read in zip(self.parts, vectors, strict=True)])
+
+    def _blended(self, each: Sequence[Mapping[str, FloatArray]]) -> dict[str, FloatArray]:
         return {head: blend([p[head] for p in each], self.weights[head]) for head in self.taxonomy.heads}
 
     def predict_proba(self, texts: Sequence[str]) -> dict[str, FloatArray]:
         """`probabilities` of texts."""
-        return self.probabilities(self.vectorise(texts))
+        return self._blended([part.predict_proba(texts) for part in self.parts])
 
     def explain(self, vectors: list[Any], row: int, head: str, code: str, top: int = 8) -> list[tuple[str, float]]:
         """Words and their signed weight for this code against the mean of its head: the parts', added up."""

@@ -1,8 +1,7 @@
 """Fine-tuning an encoder: one network, a linear map to the codes of all heads, labels that may be missing.
 
 What a text is judged by is the mean over its tokens, so head weights act on tokens and a word's
-contribution stays exact (see `bert`). Weak rows weigh less, a missing label weighs nothing, and rows
-with a teacher's probabilities learn those instead of a label.
+contribution stays exact (see `bert`). What is learned of which row is `task`'s.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jiesu_nlp.errors import TrainingDataError
+from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.metrics import macro_f1
-from jiesu_nlp.models.base import FloatArray, IntArray, columns
-from jiesu_nlp.models.torch_tools import can_bf16, keep_memory, load_base, run_trainer, trainer_arguments
+from jiesu_nlp.models.base import IntArray, columns
+from jiesu_nlp.models.batcher import padded_length
+from jiesu_nlp.models.task import Lesson, Task, prepare_lesson
+from jiesu_nlp.models.torch_tools import can_bf16, digest, keep_memory, load_base, run_trainer, trainer_arguments
 from jiesu_nlp.models.wordpiece import Reading, pad, readable
-from jiesu_nlp.taxonomy import Taxonomy
 
 _COMPACT = 40_000_000
 """Parameters below which an encoder takes the larger learning rate."""
@@ -58,36 +58,28 @@ class Fitted:
 
     Attributes:
         network: the torch module, ids and mask to logits of every token. tokenizer: ``tokenizer.json``.
-        held: rows that it has not seen, for development. curve: figures a pass.
+        held: rows that it has not seen, for development. taught: number of rows that a teacher labelled.
+        curve: figures a pass.
     """
 
     network: Any
     tokenizer: bytes
     held: IntArray
+    taught: int
     curve: list[dict[str, float]]
 
 
 def fit(
-    texts: Sequence[str],
-    targets: Mapping[str, IntArray],
-    taxonomy: Taxonomy,
-    groups: IntArray,
-    weights: FloatArray,
+    task: Task,
     config: FineTuneConfig,
     work: Path,
-    taught: Mapping[int, FloatArray] | None = None,
     progress: Callable[[str], None] = lambda message: None,
 ) -> Fitted:
     """Fine-tune. A run that was killed goes on from the checkpoints in `work`.
 
-    Args:
-        targets: ``{head: (n,)}`` positions of the codes, -1 where a label is missing.
-        groups: near-copy groups, shape (n,); a group is trained on or held out as a whole.
-        taught: rows with a teacher's probabilities of all codes, heads side by side, shape (columns,).
-            They are never held out, and neither is their group trained on where a labelled row of it is.
-
     Raises:
-        ModelFormatError: the base cannot be loaded. TrainingDataError: too few rows to hold any out.
+        ModelFormatError: the base cannot be loaded, or cannot read texts of that length.
+        TrainingDataError: too few rows to hold any out, the teacher has other labels, or `work` is another run's.
     """
     import torch
     from datasets import Dataset
@@ -100,16 +92,18 @@ def fit(
         # transformers 5 renames it on the way
         (getattr(encoder, "activation_checkpointing_enable", None) or encoder.gradient_checkpointing_enable)()
     size = sum(p.numel() for p in encoder.parameters())
-    heads = columns(taxonomy)
-    width = sum(map(len, taxonomy.heads.values()))
-    network = _network(encoder, width, config.dropout)
-    train, held = _hold_out(groups, weights, taught or {}, config)
+    most = encoder.config.max_position_embeddings
+    if padded_length(config.reading.length) > most:
+        raise ModelFormatError(f"the encoder reads at most {most} tokens at a time; give a --length below that")
+    heads = columns(task.taxonomy)
+    network = token_heads(encoder, task.width, config.dropout)
+    lesson = prepare_lesson(task, config.held_out, config.class_weights, config.seed)
+    train, held = lesson.train, lesson.held
     progress(f"{len(train)} rows to learn from, {len(held)} held out; {size / 1e6:.1f} million parameters")
     core = tokenizer.backend_tokenizer
     special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
-    soft, strength = _soft_targets(targets, heads, width, weights, taught or {}, train, config)
-    data = Dataset.from_dict({"pieces": _pieces(texts, core, config.reading, special)})
-    data = data.add_column("row", np.arange(len(texts)))
+    data = Dataset.from_dict({"pieces": _pieces(task.texts, core, config.reading, special)})
+    data = data.add_column("row", np.arange(len(task.texts)))
     data = data.add_column("length", [sum(map(len, pieces)) for pieces in data["pieces"]])
     arguments = trainer_arguments(
         work,
@@ -135,20 +129,20 @@ def fit(
     trainer = _trainer(config.loss, heads)(
         model=network,
         args=arguments,
-        data_collator=partial(_collate, padding=tokenizer.pad_token_id, soft=soft, strength=strength),
+        data_collator=partial(_collate, padding=tokenizer.pad_token_id, lesson=lesson),
         train_dataset=data.select(train),
         eval_dataset=data.select(held),
-        compute_metrics=partial(_development_figures, targets=targets, heads=heads),
+        compute_metrics=partial(_development_figures, targets=task.targets, heads=heads),
         callbacks=[EarlyStoppingCallback(config.patience)],
     )
-    job = {"config": asdict(config), "texts": len(texts), "groups": groups.tolist(), "columns": width}
+    job = {"config": asdict(config), "lesson": lesson.fingerprint, "texts": digest(task.texts)}
     run_trainer(trainer, work, job, progress)
     curve = [
         {name.removeprefix("eval_"): round(float(value), 4) for name, value in entry.items() if _kept(name)}
         for entry in trainer.state.log_history
     ]
     network = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)  # without its autocast
-    return Fitted(network.eval(), core.to_str().encode(), held, [entry for entry in curve if len(entry) > 1])
+    return Fitted(network.eval(), core.to_str().encode(), held, lesson.taught, [e for e in curve if len(e) > 1])
 
 
 def _kept(name: str) -> bool:
@@ -160,13 +154,14 @@ def _without_pooler(base: str) -> dict[str, bool]:
     from transformers import AutoConfig
 
     try:
-        kind = AutoConfig.from_pretrained(base).model_type
+        kind = AutoConfig.from_pretrained(base, trust_remote_code=False).model_type
     except (OSError, ValueError):
         return {}  # load_base says what is wrong
     return {"add_pooling_layer": False} if kind in ("bert", "roberta", "ernie", "xlm-roberta") else {}
 
 
-def _network(encoder: Any, width: int, dropout: float) -> Any:
+def token_heads(encoder: Any, width: int, dropout: float) -> Any:
+    """A torch module: ids and mask, both (n, t), to logits (n, t, width) of every token."""
     import torch
 
     class TokenHeads(torch.nn.Module):
@@ -183,21 +178,6 @@ def _network(encoder: Any, width: int, dropout: float) -> Any:
     return TokenHeads()
 
 
-def _hold_out(
-    groups: IntArray, weights: FloatArray, taught: Mapping[int, FloatArray], config: FineTuneConfig
-) -> tuple[IntArray, IntArray]:
-    """Rows to learn from and rows to hold out: labelled rows of full weight, in whole groups."""
-    rows = np.arange(len(groups))
-    labelled = (weights >= 1) & ~np.isin(rows, list(taught))
-    candidates = np.unique(groups[labelled])
-    number = round(config.held_out * len(candidates))
-    if number < 1 or number == len(candidates):
-        raise TrainingDataError(f"{len(candidates)} different texts are too few to hold any out; add labelled rows")
-    chosen = np.random.default_rng(config.seed).choice(candidates, number, replace=False)
-    aside = np.isin(groups, chosen)
-    return np.flatnonzero(~aside), np.flatnonzero(aside & labelled)
-
-
 def _pieces(texts: Sequence[str], core: Any, reading: Reading, special: tuple[int, int]) -> list[list[list[int]]]:
     encodings = core.encode_batch([readable(text) for text in texts], add_special_tokens=False)
     first, last = special
@@ -207,38 +187,7 @@ def _pieces(texts: Sequence[str], core: Any, reading: Reading, special: tuple[in
     ]
 
 
-def _soft_targets(
-    targets: Mapping[str, IntArray],
-    heads: Mapping[str, slice],
-    width: int,
-    weights: FloatArray,
-    taught: Mapping[int, FloatArray],
-    train: IntArray,
-    config: FineTuneConfig,
-) -> tuple[FloatArray, FloatArray]:
-    """Probabilities to learn, shape (n, columns), and how much each head of a row counts, of the same shape.
-
-    A missing label is a row of zeros.
-    """
-    n = len(weights)
-    soft, strength = np.zeros((n, width), np.float32), np.zeros((n, width), np.float32)
-    for head, of in heads.items():
-        known = np.flatnonzero(targets[head] >= 0)
-        soft[known, of.start + targets[head][known]] = 1
-        strength[known, of] = weights[known, None]
-        if config.class_weights:
-            counts = np.bincount(targets[head][np.intersect1d(known, train)], minlength=of.stop - of.start)
-            rarity = 1 / np.sqrt(np.maximum(counts, 1))
-            rarity *= counts.sum() / max((counts * rarity).sum(), 1e-9)  # the mean row weighs as before
-            strength[known, of] *= rarity[targets[head][known], None].astype(np.float32)
-    for row, probabilities in taught.items():
-        soft[row] = probabilities
-        strength[row] = weights[row]
-    # Heads side by side are told apart in the loss by their columns.
-    return soft, strength
-
-
-def _collate(rows: Sequence[Mapping[str, Any]], padding: int, soft: FloatArray, strength: FloatArray) -> dict[str, Any]:
+def _collate(rows: Sequence[Mapping[str, Any]], padding: int, lesson: Lesson) -> dict[str, Any]:
     """Pieces of all texts under each other, which text each belongs to, and what the texts should teach."""
     import torch
 
@@ -250,8 +199,8 @@ def _collate(rows: Sequence[Mapping[str, Any]], padding: int, soft: FloatArray, 
         "input_ids": torch.from_numpy(ids),
         "attention_mask": torch.from_numpy(mask),
         "owner": torch.from_numpy(owner),
-        "soft": torch.from_numpy(soft[number]),
-        "strength": torch.from_numpy(strength[number]),
+        "soft": torch.from_numpy(lesson.soft[number]),
+        "strength": torch.from_numpy(lesson.strength[number]),
         "row": torch.from_numpy(number),
     }
 
@@ -286,7 +235,7 @@ def _loss(logits: Any, soft: Any, strength: Any, heads: Mapping[str, slice], kin
     for of in heads.values():
         log_p = logits[:, of].log_softmax(1)
         if kind == "focal":
-            log_p = log_p * (1 - log_p.detach().exp()) ** 2
+            log_p = log_p * (1 - log_p.exp()) ** 2
         total = total - (strength[:, of] * soft[:, of] * log_p).sum()
     return total / len(logits)
 

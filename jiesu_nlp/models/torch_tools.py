@@ -1,14 +1,18 @@
 """What pre-training and fine-tuning share of torch and transformers."""
 
 import ctypes
+import hashlib
 import json
 import logging
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from jiesu_nlp.errors import ModelFormatError, TrainingDataError
 
@@ -27,10 +31,10 @@ def load_base(auto: Any, base: str | Path, **options: Any) -> tuple[Any, Any]:
     try:
         with quiet():
             # Weights in safetensors only: other formats are pickles, which can execute.
-            model = auto.from_pretrained(str(base), use_safetensors=True, **options)
-            tokenizer = AutoTokenizer.from_pretrained(str(base), use_fast=True)
+            model = auto.from_pretrained(str(base), use_safetensors=True, trust_remote_code=False, **options)
+            tokenizer = AutoTokenizer.from_pretrained(str(base), use_fast=True, trust_remote_code=False)
         return tokenizer, model
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         if Path(base).is_dir():
             why = (
                 "the folder needs config.json, tokenizer.json (or vocab.txt) and model.safetensors; where there "
@@ -71,8 +75,8 @@ def can_bf16() -> bool:
     import torch
 
     if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def keep_memory() -> None:
@@ -137,6 +141,9 @@ def run_trainer(trainer: Any, folder: Path, job: Mapping[str, Any], progress: Ca
     trainer.add_callback(Progress())
     note = folder / "job.json"
     text = json.dumps(job, ensure_ascii=False, sort_keys=True)
+    for checkpoint in folder.glob("checkpoint-*"):
+        if not (checkpoint / "trainer_state.json").exists():  # written last: this one was cut short
+            shutil.rmtree(checkpoint)
     resumed = any(folder.glob("checkpoint-*"))
     if resumed and (not note.exists() or note.read_text(encoding="utf-8") != text):
         raise TrainingDataError(f"{folder} holds checkpoints of another run; finish that one, or remove the folder")
@@ -144,6 +151,14 @@ def run_trainer(trainer: Any, folder: Path, job: Mapping[str, Any], progress: Ca
     note.write_text(text, encoding="utf-8")
     with quiet():
         trainer.train(resume_from_checkpoint=resumed or None)
+
+
+def digest(texts: Iterable[str]) -> str:
+    """The same for the same texts in the same order."""
+    total = hashlib.sha256()
+    for text in texts:
+        total.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+    return total.hexdigest()[:16]
 
 
 _SHOWN = ("loss", "eval_loss", "eval_macro_f1")
@@ -159,6 +174,7 @@ def trainer_arguments(folder: Path, **own: Any) -> Any:
         "use_cpu": not torch.cuda.is_available(),
         "report_to": [],
         "disable_tqdm": True,
+        "restore_callback_states_from_checkpoint": True,  # how long early stopping has waited already
         "save_total_limit": 2,
         "optim": "adamw_torch_fused",
         "adam_beta2": 0.98,

@@ -5,7 +5,7 @@ Texts are prepared as for TF-IDF (`features.prepare`): place codes dropped, ever
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jiesu_nlp.features import collapse, prepare
+from jiesu_nlp.neardup import near_duplicate_groups
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -22,25 +23,22 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MIN_TEXTS = 3
 """A vocabulary entry must occur in this many different texts, so that none gives one away."""
 
+_RARE = 12
 _PIECE = re.compile(r"[a-z]+|\S")
 
 
-def build_tokenizer(texts: Iterable[str], size: int = 8000) -> "Tokenizer":
+def build_tokenizer(texts: Sequence[str], size: int = 8000) -> "Tokenizer":
     """A BERT tokenizer whose vocabulary is the characters and Latin words of a corpus.
 
     Args:
-        texts: raw texts; an entry occurs in at least `MIN_TEXTS` of them.
+        texts: raw texts; an entry occurs in at least `MIN_TEXTS` of them, near-copies counted once.
         size: most entries of the vocabulary.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-    seen: Counter[str] = Counter()
-    for text in texts:
-        seen.update(set(_PIECE.findall(prepare(text))))
     # Any Latin word can be spelled, whether or not it is an entry.
     spelling = [*(f"##{c}" for c in ascii_lowercase + "0"), *ascii_lowercase, "0"]
-    ranked = sorted((-n, piece) for piece, n in seen.items() if n >= MIN_TEXTS)
-    entries = list(dict.fromkeys([*SPECIAL, *spelling, *(piece for _, piece in ranked)]))[:size]
+    entries = list(dict.fromkeys([*SPECIAL, *spelling, *_pieces(texts)]))[:size]
     vocabulary = {piece: i for i, piece in enumerate(entries)}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -49,6 +47,24 @@ def build_tokenizer(texts: Iterable[str], size: int = 8000) -> "Tokenizer":
     pair = [(token, vocabulary[token]) for token in ("[SEP]", "[CLS]")]
     tokenizer.post_processor = processors.BertProcessing(*pair)
     return tokenizer
+
+
+def _pieces(texts: Sequence[str]) -> list[str]:
+    """Characters and Latin words that occur in enough different texts, the most frequent first."""
+    count: Counter[str] = Counter()
+    where: dict[str, list[int]] = {}
+    for i, text in enumerate(texts):
+        for piece in set(_PIECE.findall(prepare(text))):
+            count[piece] += 1
+            if count[piece] <= _RARE:
+                where.setdefault(piece, []).append(i)
+    # Near-copies are one text. Only a rare piece can fall below the line by that, so only its texts are compared.
+    rare = [piece for piece, n in count.items() if MIN_TEXTS <= n <= _RARE]
+    compared = sorted({i for piece in rare for i in where[piece]})
+    group = dict(zip(compared, near_duplicate_groups([texts[i] for i in compared]).tolist(), strict=True))
+    for piece in rare:
+        count[piece] = len({group[i] for i in where[piece]})
+    return [piece for _, piece in sorted((-n, piece) for piece, n in count.items() if n >= MIN_TEXTS)]
 
 
 def readable(text: str) -> str:
@@ -81,11 +97,13 @@ class Reading:
         return [every[at : at + room] for at in range(0, max(len(every), 1), room)]
 
 
-def pad(rows: Sequence[Sequence[int]], padding: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Token ids and attention mask of a batch, both of shape (n, longest)."""
-    longest = max(map(len, rows), default=0)
-    ids = np.full((len(rows), longest), padding, np.int64)
-    mask = np.zeros((len(rows), longest), np.int64)
+def pad(
+    rows: Sequence[Sequence[int]], padding: int, length: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Token ids and attention mask of a batch, both of shape (n, length), the longest row's by default."""
+    width = length or max(map(len, rows), default=0)
+    ids = np.full((len(rows), width), padding, np.int64)
+    mask = np.zeros((len(rows), width), np.int64)
     for i, row in enumerate(rows):
         ids[i, : len(row)] = row
         mask[i, : len(row)] = 1
