@@ -2,6 +2,7 @@
 
     python benchmarks/train_encoder.py out --base encoder
     python benchmarks/train_encoder.py out7 --base encoder --task seven
+    python benchmarks/train_encoder.py out --package jiesu_nlp/accurate_model
 
 Figures are on near-copy groups held out of both models: TF-IDF alone (out-of-fold), the encoder alone, and
 the blend with weights that were fitted without the row. The real complaints are read from JIESU_DATA.
@@ -9,13 +10,17 @@ the blend with weights that were fitted without the row. The real complaints are
 
 import argparse
 import os
+import shutil
 from pathlib import Path
 
+import numpy as np
 from train_default import DATA, load
 
 from jiesu_nlp.examples import Examples
+from jiesu_nlp.models.blend import BlendModel
 from jiesu_nlp.models.fit_bert import FineTuneConfig
 from jiesu_nlp.models.load import load_model
+from jiesu_nlp.models.tfidf import TfidfModel
 from jiesu_nlp.models.wordpiece import Reading
 from jiesu_nlp.train import train
 
@@ -28,10 +33,25 @@ def seven() -> Examples:
     return examples
 
 
+def package(blended: Path, folder: Path) -> None:
+    """Write a blend without its TF-IDF part, which is the packaged default model already."""
+    blend, default = load_model(blended), load_model()
+    assert isinstance(blend, BlendModel) and isinstance(default, TfidfModel)
+    linear, encoder = blend.parts
+    assert isinstance(linear, TfidfModel)
+    if linear.words != default.words or not np.array_equal(linear.weights, default.weights):
+        raise SystemExit("the blend's TF-IDF part is not the packaged model; train both on the same data")
+    BlendModel(blend.taxonomy, (default, encoder), blend.weights, blend.meta).save(str(folder))
+    shutil.rmtree(folder / "tfidf")
+    shutil.copy(blended / "MODEL_CARD.md", folder)
+    load_model(folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--base", required=True)
+    parser.add_argument("--base", default="")
+    parser.add_argument("--package", type=Path, help="only write an earlier run's blend as a packaged model")
     parser.add_argument("--task", choices=["complaints", "seven"], default="complaints")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch", type=int, default=32)
@@ -45,6 +65,9 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path)
     parser.add_argument("--unlabelled", type=Path, action="append", default=[])
     arguments = parser.parse_args()
+    if arguments.package:
+        package(arguments.out, arguments.package)
+        return
     config = FineTuneConfig(
         base=arguments.base,
         reading=Reading(length=arguments.length, windows=arguments.windows),

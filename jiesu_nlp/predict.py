@@ -16,6 +16,7 @@ from jiesu_nlp.errors import InvalidTextError, ModelFormatError
 from jiesu_nlp.handling import decide
 from jiesu_nlp.models.base import FloatArray, Model, migrate
 from jiesu_nlp.models.load import load_model
+from jiesu_nlp.models.store import model_folder
 from jiesu_nlp.recurrence import Past, check_parameters, look_back, text_levels, with_past
 from jiesu_nlp.taxonomy import Label, Taxonomy
 from jiesu_nlp.text import check_text
@@ -56,7 +57,7 @@ class Classifier:
                 f"the model has none of the heads {', '.join(_HEADS)}; use model.predict_proba for other label sets"
             )
         own = migrate(model, taxonomy) if taxonomy else model
-        packaged = load_model(default_model_folder()) if missing else own
+        packaged = load_model() if missing else own
         # The model that each head is answered by: what one's own was not trained for, the packaged one knows.
         self._by_head = {head: packaged if head in missing else own for head in _HEADS}
         self._model = own
@@ -76,12 +77,12 @@ class Classifier:
 
     @classmethod
     def load(cls, path: str | Path | None = None, taxonomy: Taxonomy | None = None) -> "Classifier":
-        """Load a model folder, the packaged default model when ``None``.
+        """Load a model folder, or a packaged model: ``accurate``, or the default one when ``None``.
 
         Raises:
             ModelFormatError: the folder cannot be read.
         """
-        return cls(load_model(path or default_model_folder()), taxonomy)
+        return cls(load_model(path), taxonomy)
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -239,7 +240,7 @@ def _recurrence(levels: FloatArray, cues: Sequence[Cue], past: Past | None) -> R
 
 def default_model_folder() -> Path:
     """The packaged default model."""
-    return Path(__file__).parent / "default_model"
+    return model_folder()
 
 
 @cache

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from jiesu_nlp.errors import TableError, UnknownLabelError
+from jiesu_nlp.models.store import model_folder
 from jiesu_nlp.parallel import map_ahead
-from jiesu_nlp.predict import Classification, Classifier, default_model_folder
+from jiesu_nlp.predict import Classification, Classifier
 from jiesu_nlp.relabel_parts import Part, alone, finished, read_counts, remove, write_file, write_whole
 from jiesu_nlp.streams import Chunk, Row, columns_of, find_tables, join_parts, read_chunks, write_part
 from jiesu_nlp.tables import Columns, guess_columns
@@ -123,7 +124,7 @@ def relabel(
     if taken := [name for name in columns if name in (*LABEL_COLUMNS, *REJECT_COLUMNS)]:
         raise TableError(f"the table has a column {taken[0]!r} already; it was labelled before, or rename it")
     chosen = guess_columns(columns, text, old)
-    task = _task(columns, chosen, target, Path(model) if model else default_model_folder())
+    task = _task(columns, chosen, target, model_folder(model))
     work = target.with_name(target.name + ".partial")
     _begin(work, task, paths, chunk_rows, restart)
     done = {int(path.stem) for path in work.glob("*.counts")}

@@ -37,7 +37,8 @@ def _main(
         raise typer.Exit
 
 
-ModelOption = Annotated[Path | None, typer.Option("--model", help="模型文件夹;不给则用自带模型")]
+_MODEL = "模型文件夹,或 accurate(自带的合一模型,更准更慢,须装 [onnx]);不给则用自带的默认模型"
+ModelOption = Annotated[Path | None, typer.Option("--model", help=_MODEL)]
 JsonOption = Annotated[bool, typer.Option("--json", help="输出 JSON,供程序使用")]
 TextOption = Annotated[list[str] | None, typer.Option("--text", help="正文列名,可多次;按顺序相连")]
 LabelOption = Annotated[list[str] | None, typer.Option("--label", help="标签列:head=列名 或 列名,可多次")]

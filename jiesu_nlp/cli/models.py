@@ -189,11 +189,10 @@ def evaluate(
     """
     from jiesu_nlp.evaluate import evaluate as run
     from jiesu_nlp.models.load import load_model
-    from jiesu_nlp.predict import default_model_folder
     from jiesu_nlp.report import html_report
 
     with errors(), err.status("评估"):
-        loaded = load_model(model or default_model_folder())
+        loaded = load_model(model)
         report = run(loaded, table, text=column or [], labels=label or [])
         if html:
             html.write_text(html_report(report, f"{loaded.meta['name']} · {table.name}"), encoding="utf-8")
@@ -217,10 +216,9 @@ def info(model: ModelOption = None, as_json: JsonOption = False) -> None:
     例:jiesu info --model 模型
     """
     from jiesu_nlp.models.load import load_model
-    from jiesu_nlp.predict import default_model_folder
 
     with errors():
-        loaded = load_model(model or default_model_folder())
+        loaded = load_model(model)
     shown = {k: v for k, v in loaded.meta.items() if k != "taxonomy"}
     shown["taxonomy"] = {"name": loaded.taxonomy.name, "version": loaded.taxonomy.version, "hash": loaded.taxonomy.hash}
     if as_json:

@@ -10,7 +10,7 @@ import numpy as np
 from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.models.base import FloatArray, IntArray, Model, softmax, stored_taxonomy
 from jiesu_nlp.models.bert import BertModel
-from jiesu_nlp.models.store import read_file, read_folder, write_folder
+from jiesu_nlp.models.store import model_folder, read_file, read_folder, write_folder
 from jiesu_nlp.models.tfidf import TfidfModel
 from jiesu_nlp.taxonomy import Taxonomy
 
@@ -82,11 +82,17 @@ class BlendModel:
         rows = arrays["weights"]
         if rows.shape != (len(taxonomy.heads), len(_PARTS)) or not np.isfinite(rows).all():
             raise ModelFormatError(f"{folder}: array 'weights' does not fit the heads; the folder is damaged")
-        for name in _PARTS:
-            read_file(folder, meta, f"{name}/model.json")  # the one that was blended, which knows its own files
-        parts = tuple(kind.load(str(Path(folder) / name)) for name, kind in _PARTS.items())
+        for name in _PARTS:  # the one that was blended, which knows its own files
+            read_file(folder, meta, f"{name}/model.json", _part(folder, name) / "model.json")
+        parts = tuple(kind.load(str(_part(folder, name))) for name, kind in _PARTS.items())
         weights = {head: tuple(map(float, row)) for head, row in zip(taxonomy.heads, rows, strict=True)}
         return cls(taxonomy, parts, weights, meta)
+
+
+def _part(folder: str, name: str) -> Path:
+    """The folder of a part: its own, or that of the packaged default model, which need not be there twice."""
+    own = Path(folder) / name
+    return own if own.exists() or name != "tfidf" else model_folder()
 
 
 def blend(probabilities: Sequence[FloatArray], weights: Sequence[float]) -> FloatArray:

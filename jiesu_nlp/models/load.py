@@ -6,7 +6,7 @@ from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.models.base import Model
 from jiesu_nlp.models.bert import BertModel
 from jiesu_nlp.models.blend import BlendModel
-from jiesu_nlp.models.store import read_meta
+from jiesu_nlp.models.store import model_folder, read_meta
 from jiesu_nlp.models.tfidf import TfidfModel
 
 KINDS: dict[str, type[TfidfModel] | type[BertModel] | type[BlendModel]] = {
@@ -16,14 +16,18 @@ KINDS: dict[str, type[TfidfModel] | type[BertModel] | type[BlendModel]] = {
 }
 
 
-def load_model(folder: str | Path) -> Model:
+def load_model(folder: str | Path | None = None) -> Model:
     """Read a model folder.
+
+    Args:
+        folder: its path, or ``default`` or ``accurate`` for a packaged model; the default one when ``None``.
 
     Raises:
         ModelFormatError: it cannot be read, or is of a kind that this version does not know.
         MissingExtraError: it needs onnxruntime, which is not installed.
     """
-    kind = read_meta(folder).get("kind")
+    path = model_folder(folder)
+    kind = read_meta(path).get("kind")
     if kind not in KINDS:
-        raise ModelFormatError(f"{folder}: kind is {kind!r}, expected one of {', '.join(KINDS)}")
-    return KINDS[kind].load(str(folder))
+        raise ModelFormatError(f"{path}: kind is {kind!r}, expected one of {', '.join(KINDS)}")
+    return KINDS[kind].load(str(path))

@@ -17,6 +17,9 @@ from safetensors.numpy import load, save
 from jiesu_nlp.errors import ModelFormatError
 
 FORMAT = 1
+PACKAGED = {"default": "default_model", "accurate": "accurate_model"}
+"""Models that are installed with the library, by the name that stands for their folder."""
+_DEFAULT = "default"
 _DTYPES = {"F32": np.float32, "I8": np.int8, "U8": np.uint8}
 
 
@@ -70,6 +73,15 @@ def read_folder(
     return meta, arrays
 
 
+def model_folder(name: str | Path | None = None) -> Path:
+    """The folder of a model: its path, or the name of one that is packaged; the default one when ``None``."""
+    own = Path(name) if name else None
+    packaged = PACKAGED.get(str(name or _DEFAULT))
+    if own is not None and (packaged is None or own.exists()):
+        return own
+    return Path(__file__).parent.parent / str(packaged)
+
+
 def read_meta(folder: str | Path) -> dict[str, Any]:
     """What ``model.json`` says.
 
@@ -86,15 +98,18 @@ def read_meta(folder: str | Path) -> dict[str, Any]:
     return meta
 
 
-def read_file(folder: str | Path, meta: Mapping[str, Any], name: str) -> bytes:
+def read_file(folder: str | Path, meta: Mapping[str, Any], name: str, at: Path | None = None) -> bytes:
     """A further file of a model folder, checked against its hash.
+
+    Args:
+        at: where it lies, if not in the folder.
 
     Raises:
         ModelFormatError: missing, or not the one that was written with ``model.json``.
     """
     path = Path(folder)
     try:
-        data = (path / name).read_bytes()
+        data = (at or path / name).read_bytes()
     except OSError as error:
         raise ModelFormatError(f"{path}: {name} cannot be read ({error.strerror}); copy the folder again") from error
     known = meta.get("files_sha256")

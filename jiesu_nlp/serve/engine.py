@@ -5,10 +5,10 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
-from jiesu_nlp.predict import Classifier, default_model_folder
+from jiesu_nlp.models.store import model_folder
+from jiesu_nlp.predict import Classifier
 from jiesu_nlp.serve.settings import Settings
 
 Result = TypeVar("Result")
@@ -27,7 +27,7 @@ class Engine:
     """One classifier, which may be replaced while requests run: each keeps the one that it began with."""
 
     def __init__(self, settings: Settings) -> None:
-        self._folder = Path(settings.model or default_model_folder())
+        self._folder = model_folder(settings.model)
         self._every = settings.reload_every
         self._bound = settings.concurrency
         self._timeout = settings.timeout
