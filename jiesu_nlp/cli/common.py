@@ -37,7 +37,7 @@ def _main(
         raise typer.Exit
 
 
-_MODEL = "模型文件夹,或 accurate(自带的合一模型,更准更慢,须装 [onnx]);不给则用自带的默认模型"
+_MODEL = "模型文件夹,或 accurate(自带的合一模型,更准更慢,须装 onnx 附加包);不给则用自带的默认模型"
 ModelOption = Annotated[Path | None, typer.Option("--model", help=_MODEL)]
 JsonOption = Annotated[bool, typer.Option("--json", help="输出 JSON,供程序使用")]
 TextOption = Annotated[list[str] | None, typer.Option("--text", help="正文列名,可多次;按顺序相连")]
