@@ -323,7 +323,7 @@ def test_a_checkpoint_in_pickle_is_converted_without_running_it(checkpoint, tmp_
         def __reduce__(self):
             return Path.touch, (tmp_path / "ran",)
 
-    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": Evil()}))
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": Evil()}, protocol=2))
     with pytest.raises(ModelFormatError, match="tensors alone"):
         convert(folder)
     assert not (tmp_path / "ran").exists()

@@ -1,8 +1,8 @@
-"""Batches of like length out of whatever is asked for at the same time, by one caller or by many.
+"""Batches of one length out of whatever is asked for at the same time, by one caller or by many.
 
-Threads that are free take what waits: the oldest row, and with it rows of the same padded length. There
-is no waiting for a batch to fill, so a lone request is answered at once, and under load batches form by
-themselves. As a row's padded length depends on the row alone, so does its answer.
+Threads that are free take what waits: the oldest row, and with it rows of the same length. Nothing is
+padded, and there is no waiting for a batch to fill: a lone request is answered at once, and under load
+batches form by themselves.
 """
 
 import os
@@ -15,30 +15,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jiesu_nlp.models.wordpiece import pad
-
 Row = Sequence[int]
-Run = Callable[[NDArray[np.int64], NDArray[np.int64]], Sequence[Any]]
-STEP = 16
-"""Rows are padded to a multiple of this many tokens."""
-
-
-def padded_length(tokens: int) -> int:
-    """Length that a row of so many tokens is padded to."""
-    return -(-tokens // STEP) * STEP
+Run = Callable[[NDArray[np.int64]], Sequence[Any]]
 
 
 class Batcher:
     """Runs rows of token ids through a network, some at a time, on several threads."""
 
-    def __init__(self, run: Run, padding: int, threads: int, tokens: int = 4096) -> None:
+    def __init__(self, run: Run, threads: int, tokens: int = 4096) -> None:
         """Make a batcher; threads start with the first row.
 
         Args:
-            run: ids and mask, both of shape (n, length), to one result a row.
-            tokens: most tokens of a batch, padding included.
+            run: ids of shape (n, length) to one result a row.
+            tokens: most tokens of a batch.
         """
-        self._run, self._padding, self._tokens, self._threads = run, padding, tokens, threads
+        self._run, self._tokens, self._threads = run, tokens, threads
         self._closed = False
         self._reset()
 
@@ -58,7 +49,7 @@ class Batcher:
                 for _ in range(self._threads):
                     threading.Thread(target=self._work, daemon=True, name="jiesu-encoder").start()
             for row, future in zip(rows, futures, strict=True):
-                self._waiting.setdefault(padded_length(len(row)), deque()).append((row, future))
+                self._waiting.setdefault(len(row), deque()).append((row, future))
             self._changed.notify(self._threads)
         return [future.result() for future in futures]
 
@@ -70,24 +61,23 @@ class Batcher:
 
     def _work(self) -> None:
         while (taken := self._take()) is not None:
-            length, batch = taken
             try:
-                results = self._run(*pad([row for row, _ in batch], self._padding, length))
-                for (_, future), result in zip(batch, results, strict=True):
+                results = self._run(np.array([row for row, _ in taken], np.int64))
+                for (_, future), result in zip(taken, results, strict=True):
                     future.set_result(result)
             except Exception as error:
-                for _, future in batch:
+                for _, future in taken:
                     if not future.done():
                         future.set_exception(error)
 
-    def _take(self) -> tuple[int, list[tuple[Row, Future[Any]]]] | None:
+    def _take(self) -> list[tuple[Row, Future[Any]]] | None:
         with self._changed:
             while not self._waiting:
                 if self._closed:
                     return None
                 self._changed.wait()
             length, queue = self._waiting.popitem(last=False)
-            batch = [queue.popleft() for _ in range(min(len(queue), max(1, self._tokens // length)))]
+            batch = [queue.popleft() for _ in range(min(len(queue), max(1, self._tokens // max(length, 1))))]
             if queue:
                 self._waiting[length] = queue  # to the end of the line, so that no length waits for ever
-            return length, batch
+            return batch

@@ -38,7 +38,7 @@ class BertModel:
 
     Attributes:
         taxonomy: heads and codes, in the order of the network's outputs.
-        network: an ONNX model, ``input_ids`` and ``attention_mask`` (n, t) int64 to logits (n, t, columns).
+        network: an ONNX model, ``input_ids`` (n, t) int64, no padding, to logits (n, t, columns).
         tokenizer: ``tokenizer.json`` of the `tokenizers` library.
         scale, bias: the calibrator: a text's logits are ``scale * mean over its tokens + bias``.
         reading: how long texts are read.
@@ -64,10 +64,10 @@ class BertModel:
         return tokenizer
 
     @cached_property
-    def _special(self) -> tuple[int, int, int]:
-        """Ids of the first token, the last, and of padding."""
+    def _special(self) -> tuple[int, int]:
+        """Ids of the first token and of the last."""
         first, last = self._tokenizer.encode("").ids
-        return first, last, self._tokenizer.token_to_id("[PAD]") or 0
+        return first, last
 
     @cached_property
     def _batcher(self) -> Batcher:
@@ -80,13 +80,26 @@ class BertModel:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         session = InferenceSession(self.network, options, providers=["CPUExecutionProvider"])
 
-        def run(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> list[FloatArray]:
-            logits = session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
-            return [row[: int(real.sum())] for row, real in zip(np.asarray(logits), mask, strict=True)]
+        def run(ids: NDArray[np.int64]) -> list[FloatArray]:
+            return list(np.asarray(session.run(None, {"input_ids": ids})[0]))
 
-        batcher = Batcher(run, self._special[2], threads())
+        batcher = Batcher(run, threads())
         weakref.finalize(self, batcher.close)
         return batcher
+
+    def rows(
+        self, texts: Sequence[str]
+    ) -> tuple[list[str], "list[Encoding]", list[list[NDArray[np.int64]]], list[Row]]:
+        """Texts as they are shown, their tokens, which of these each piece shows, and the pieces' token ids."""
+        shown = [readable(text) for text in texts]
+        encodings = self._tokenizer.encode_batch(shown, add_special_tokens=False)
+        first, last = self._special
+        pieces = [self.reading.pieces(len(encoding.ids)) for encoding in encodings]
+        rows: list[Row] = []
+        for encoding, parts in zip(encodings, pieces, strict=True):
+            ids = encoding.ids
+            rows += [[first, *(ids[i] for i in part), last] for part in parts]
+        return shown, encodings, pieces, rows
 
     def vectorise(self, texts: Sequence[str], run: Callable[[Sequence[Row]], list[Any]] | None = None) -> "Read":
         """Texts with the logits of all tokens that the encoder was shown.
@@ -94,14 +107,7 @@ class BertModel:
         Args:
             run: another network than the model's own, from rows of token ids to their logits.
         """
-        shown = [readable(text) for text in texts]
-        encodings = self._tokenizer.encode_batch(shown, add_special_tokens=False)
-        first, last, _ = self._special
-        pieces = [self.reading.pieces(len(encoding.ids)) for encoding in encodings]
-        rows: list[list[int]] = []
-        for encoding, parts in zip(encodings, pieces, strict=True):
-            ids = encoding.ids
-            rows += [[first, *(ids[i] for i in part), last] for part in parts]
+        shown, encodings, pieces, rows = self.rows(texts)
         every = iter((run or self._batcher.map)(rows))
         logits = [np.concatenate([next(every) for _ in parts]) for parts in pieces]
         return Read(shown, encodings, pieces, logits)

@@ -15,7 +15,6 @@ import numpy as np
 from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.metrics import macro_f1
 from jiesu_nlp.models.base import IntArray, columns
-from jiesu_nlp.models.batcher import padded_length
 from jiesu_nlp.models.task import Lesson, Task, prepare_lesson
 from jiesu_nlp.models.torch_tools import can_bf16, digest, keep_memory, load_base, run_trainer, trainer_arguments
 from jiesu_nlp.models.wordpiece import Reading, pad, readable
@@ -93,8 +92,8 @@ def fit(
         (getattr(encoder, "activation_checkpointing_enable", None) or encoder.gradient_checkpointing_enable)()
     size = sum(p.numel() for p in encoder.parameters())
     most = encoder.config.max_position_embeddings
-    if padded_length(config.reading.length) > most:
-        raise ModelFormatError(f"the encoder reads at most {most} tokens at a time; give a --length below that")
+    if config.reading.length > most:
+        raise ModelFormatError(f"the encoder reads at most {most} tokens at a time; give a shorter --length")
     heads = columns(task.taxonomy)
     network = token_heads(encoder, task.width, config.dropout)
     lesson = prepare_lesson(task, config.held_out, config.class_weights, config.seed)

@@ -18,6 +18,8 @@ from jiesu_nlp.models.task import Task, check_teacher
 from jiesu_nlp.models.tfidf import TfidfModel
 
 _FOLDS = 5
+_SAMPLE = 256
+"""Number of texts by which the scales of activations are found."""
 CHECKPOINTS = "checkpoints"
 
 
@@ -47,13 +49,17 @@ def fit_encoder(
     check_teacher(task)
     fitted = fit(task, config, out / CHECKPOINTS, progress)
     progress("exporting to int8")
-    network = to_int8(to_onnx(fitted.network))
     plain = np.ones(task.width, np.float32), np.zeros(task.width, np.float32)
-    model = BertModel(task.taxonomy, network, fitted.tokenizer, *plain, config.reading)
+    model = BertModel(task.taxonomy, to_onnx(fitted.network), fitted.tokenizer, *plain, config.reading)
+    rng = np.random.default_rng(config.seed)
+    learned = np.setdiff1d(np.arange(task.own), fitted.held)
+    some = rng.permutation(learned)[:_SAMPLE]
+    *_, rows = model.rows([task.texts[i] for i in some])
+    model = replace(model, network=to_int8(model.network, rows))
     texts = [task.texts[i] for i in fitted.held]
     targets = {head: target[fitted.held] for head, target in task.targets.items()}
     groups = task.groups[fitted.held]
-    batcher = Batcher(_torch(fitted.network), 0, 1)
+    batcher = Batcher(_torch(fitted.network), 1)
     exact = model.probabilities(model.vectorise(texts, batcher.map))
     batcher.close()
     raw = model.predict_proba(texts)
@@ -79,16 +85,13 @@ def fit_encoder(
     return BlendModel(task.taxonomy, (other, model), weights), crossed, fitted.held, how
 
 
-def _torch(network: Any) -> Callable[[Any, Any], list[FloatArray]]:
+def _torch(network: Any) -> Callable[[Any], Any]:
     """The torch network, which the exporter has moved to the CPU, as a `Batcher` runs one."""
     import torch
 
-    network.encoder.set_attn_implementation("sdpa")  # as it was trained; the exporter changed it
-
-    def run(ids: Any, mask: Any) -> list[FloatArray]:
+    def run(ids: Any) -> Any:
         with torch.no_grad():
-            logits = network(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
-        return [row[: int(real.sum())] for row, real in zip(logits, mask, strict=True)]
+            return network(torch.from_numpy(ids), torch.ones(ids.shape, dtype=torch.int64)).numpy()
 
     return run
 
