@@ -94,3 +94,12 @@ def test_import_is_light_and_pulls_no_torch():
     heavy = "{'torch','sklearn','jieba','polars','numpy','sqlalchemy'}"
     code = f"import sys, jiesu_nlp; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout.strip() == "[]"
+
+
+def test_a_first_answer_imports_nothing_that_only_training_needs():
+    heavy = "{'torch','transformers','onnxruntime','tokenizers','sklearn','polars','sqlalchemy'}"
+    code = (
+        f"import sys; from jiesu_nlp import classify; classify('路灯坏了'); print(sorted({heavy} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stderr

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jiesu_nlp.features import collapse, prepare
-from jiesu_nlp.neardup import near_duplicate_groups
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -51,6 +50,8 @@ def build_tokenizer(texts: Sequence[str], size: int = 8000) -> "Tokenizer":
 
 def _pieces(texts: Sequence[str]) -> list[str]:
     """Characters and Latin words that occur in enough different texts, the most frequent first."""
+    from jiesu_nlp.neardup import near_duplicate_groups  # scikit-learn, which reading does not need
+
     count: Counter[str] = Counter()
     where: dict[str, list[int]] = {}
     for i, text in enumerate(texts):
