@@ -9,17 +9,24 @@ the blend with weights that were fitted without the row. The real complaints are
 """
 
 import argparse
+import json
 import os
 import shutil
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from train_default import DATA, load
 
 from jiesu_nlp.examples import Examples
+from jiesu_nlp.model_card import model_card
+from jiesu_nlp.models.bert import BertModel
 from jiesu_nlp.models.blend import BlendModel
+from jiesu_nlp.models.export_bert import bare
 from jiesu_nlp.models.fit_bert import FineTuneConfig
 from jiesu_nlp.models.load import load_model
+from jiesu_nlp.models.store import model_folder
 from jiesu_nlp.models.tfidf import TfidfModel
 from jiesu_nlp.models.wordpiece import Reading
 from jiesu_nlp.train import train
@@ -38,12 +45,19 @@ def package(blended: Path, folder: Path) -> None:
     blend, default = load_model(blended), load_model()
     assert isinstance(blend, BlendModel) and isinstance(default, TfidfModel)
     linear, encoder = blend.parts
-    assert isinstance(linear, TfidfModel)
+    assert isinstance(linear, TfidfModel) and isinstance(encoder, BertModel)
     if linear.words != default.words or not np.array_equal(linear.weights, default.weights):
         raise SystemExit("the blend's TF-IDF part is not the packaged model; train both on the same data")
-    BlendModel(blend.taxonomy, (default, encoder), blend.weights, blend.meta).save(str(folder))
+    meta = dict(blend.meta) | {"name": "accurate", "version": "1.0"}
+    encoder = replace(encoder, network=bare(encoder.network))
+    BlendModel(blend.taxonomy, (default, encoder), blend.weights, meta).save(str(folder))
     shutil.rmtree(folder / "tfidf")
-    shutil.copy(blended / "MODEL_CARD.md", folder)
+    written = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    packaged = (model_folder() / "model.json").read_bytes()  # as it was packaged, not as it was saved again
+    written["files_sha256"]["tfidf/model.json"] = sha256(packaged).hexdigest()
+    text = json.dumps(written, ensure_ascii=False, indent=1, sort_keys=True)
+    (folder / "model.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "MODEL_CARD.md").write_text(model_card(meta, blend.taxonomy.to_dict()), encoding="utf-8")
     load_model(folder)
 
 

@@ -1,6 +1,7 @@
 """The encoder: from a checkpoint in the hub's own layout to a model folder that answers without torch."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -17,9 +18,11 @@ from jiesu_nlp.cli import app
 from jiesu_nlp.corpus import read_source
 from jiesu_nlp.errors import ModelFormatError, TrainingDataError
 from jiesu_nlp.evaluate import evaluate
+from jiesu_nlp.model_card import model_card
 from jiesu_nlp.models.bert import BertModel
 from jiesu_nlp.models.fit_bert import FineTuneConfig
 from jiesu_nlp.models.load import load_model
+from jiesu_nlp.models.store import model_folder
 from jiesu_nlp.models.torch_tools import convert
 from jiesu_nlp.models.wordpiece import Reading, readable
 from jiesu_nlp.pretrain import PretrainConfig, pretrain
@@ -100,6 +103,25 @@ def test_the_answer_is_the_same_by_every_route(kind, request):
     one = classifier.classify(LEAK)
     assert one == classifier.classify_batch(TEXTS, batch_size=2)[0] == classifier.classify(TEXTS[::-1])[-1]
     assert one.explanation
+
+
+def test_a_network_says_nothing_of_the_machine_that_made_it(bert_folder):
+    for folder in (bert_folder, model_folder("accurate") / "bert"):
+        content = (folder / "network.onnx").read_bytes()
+        assert not re.search(rb"\.py\b|/home/|/root/|/tmp/", content)
+
+
+def test_the_packaged_accurate_model_is_small_and_answers():
+    folder = model_folder("accurate")
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= 16_000_000
+    model, default = load_model("accurate"), load_model()
+    assert model.taxonomy.hash == default.taxonomy.hash
+    assert model.meta["data"]["fingerprint"] == default.meta["data"]["fingerprint"]
+    assert model.meta["metrics"]["category"]["macro_f1"] > model.meta["fit"]["parts"]["tfidf"]["category"]["macro_f1"]
+    answer = Classifier.load("accurate").classify(LEAK)
+    assert answer.department.code == "water" and answer.model.name == "accurate" and answer.explanation
+    kept = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert kept == model_card(model.meta, model.taxonomy.to_dict())
 
 
 def test_many_threads_get_the_same_answers(bert_folder):

@@ -67,7 +67,7 @@ def to_onnx(network: Any) -> bytes:
             external_data=False,
             verbose=False,
         )
-    content: bytes = program.model_proto.SerializeToString()
+    content = bare(program.model_proto.SerializeToString())
     session = InferenceSession(content, providers=["CPUExecutionProvider"])
     for rows in (ids, ids[:1, :20]):  # against the network with its masks, as it was trained
         with torch.no_grad():
@@ -79,6 +79,20 @@ def to_onnx(network: Any) -> bytes:
                 f"an encoder of type {kind!r} does not survive the export; take a BERT or ModernBERT"
             )
     return content
+
+
+def bare(content: bytes) -> bytes:
+    """An ONNX model without what the exporter says of its origin: paths of this machine, above all."""
+    import onnx
+
+    model = onnx.load_from_string(content)
+    graph = model.graph
+    for part in (*graph.node, *graph.initializer, *graph.input, *graph.output, graph, model):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    del graph.value_info[:]
+    result: bytes = model.SerializeToString()
+    return result
 
 
 def to_int8(content: bytes, rows: Sequence[Sequence[int]]) -> bytes:
