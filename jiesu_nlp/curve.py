@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
-_WIDTH, _HEIGHT, _LEFT, _TOP = 560, 300, 56, 16
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP = 560, 300, 56, 28, 16
 _COLOURS = ("#3b7dd8", "#d8573b", "#3a9d5d", "#8a5cc7", "#c79a2e")
 
 
@@ -23,7 +23,7 @@ def learning_curve(entries: Sequence[Mapping[str, float]], over: str, names: Seq
 
     def place(x: float, y: float) -> tuple[float, float]:
         right, down = (x - first) / (last - first), (high - y) / (high - low)
-        return _LEFT + right * (_WIDTH - _LEFT - 16), _TOP + down * (_HEIGHT - _TOP - 40)
+        return _LEFT + right * (_WIDTH - _LEFT - _RIGHT), _TOP + down * (_HEIGHT - _TOP - 40)
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" '
@@ -32,7 +32,7 @@ def learning_curve(entries: Sequence[Mapping[str, float]], over: str, names: Seq
     for i in range(5):
         y = low + (high - low) * i / 4
         at = place(first, y)[1]
-        parts.append(f'<path d="M{_LEFT} {at:.1f}H{_WIDTH - 16}" stroke="#ddd"/>')
+        parts.append(f'<path d="M{_LEFT} {at:.1f}H{_WIDTH - _RIGHT}" stroke="#ddd"/>')
         parts.append(f'<text x="4" y="{at + 4:.1f}">{y:.3g}</text>')
         x = first + (last - first) * i / 4
         parts.append(f'<text x="{place(x, low)[0] - 12:.1f}" y="{_HEIGHT - 22}">{x:.4g}</text>')
