@@ -26,12 +26,15 @@ def load_base(auto: Any, base: str | Path, **options: Any) -> tuple[Any, Any]:
     Raises:
         ModelFormatError: it cannot be read; for a hub name, most likely for want of a network.
     """
+    import torch
     from transformers import AutoTokenizer
 
     try:
         with quiet():
             # Weights in safetensors only: other formats are pickles, which can execute.
-            model = auto.from_pretrained(str(base), use_safetensors=True, trust_remote_code=False, **options)
+            model = auto.from_pretrained(
+                str(base), use_safetensors=True, trust_remote_code=False, dtype=torch.float32, **options
+            )
             tokenizer = AutoTokenizer.from_pretrained(str(base), use_fast=True, trust_remote_code=False)
         return tokenizer, model
     except (OSError, ValueError, SafetensorError) as error:
