@@ -21,7 +21,7 @@ from jiesu_nlp.corpus import IntArray, Source, blocks, mix
 from jiesu_nlp.curve import learning_curve
 from jiesu_nlp.errors import TrainingDataError
 from jiesu_nlp.extras import need
-from jiesu_nlp.models.torch_tools import can_bf16, digest, keep_memory, load_base, quiet, run_trainer, trainer_arguments
+from jiesu_nlp.models.torch_tools import digest, keep_memory, load_base, quiet, run_trainer, trainer_arguments
 from jiesu_nlp.models.wordpiece import build_tokenizer
 
 if TYPE_CHECKING:
@@ -128,10 +128,7 @@ def pretrain(
         per_device_eval_batch_size=config.batch,
         learning_rate=config.rate,
         warmup_steps=max(1, steps // 15),
-        lr_scheduler_type="linear",
-        weight_decay=0.01,
         seed=config.seed,
-        bf16=can_bf16(),
         logging_steps=max(1, min(50, steps // 20)),
         eval_strategy="steps",
         eval_steps=max(1, min(config.save_steps, steps // 4)),

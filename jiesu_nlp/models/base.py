@@ -57,6 +57,11 @@ def columns(taxonomy: Taxonomy) -> dict[str, slice]:
     return {head: slice(int(ends[i]), int(ends[i + 1])) for i, head in enumerate(taxonomy.heads)}
 
 
+def width(taxonomy: Taxonomy) -> int:
+    """Number of codes of all heads."""
+    return sum(map(len, taxonomy.heads.values()))
+
+
 def softmax(logits: FloatArray) -> FloatArray:
     """Row-wise softmax."""
     exp = np.exp(logits - logits.max(axis=1, keepdims=True))

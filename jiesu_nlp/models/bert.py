@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.extras import need
-from jiesu_nlp.models.base import FloatArray, columns, joined, softmax, stored_taxonomy
+from jiesu_nlp.models.base import FloatArray, columns, joined, softmax, stored_taxonomy, width
 from jiesu_nlp.models.batcher import Batcher, Row
-from jiesu_nlp.models.store import read_file, read_folder, write_folder
-from jiesu_nlp.models.wordpiece import Reading, readable
+from jiesu_nlp.models.store import check_arrays, read_file, read_folder, write_folder
+from jiesu_nlp.models.wordpiece import Reading, framed, readable
 from jiesu_nlp.segment import segment_at
 from jiesu_nlp.taxonomy import Taxonomy
 
@@ -93,12 +93,10 @@ class BertModel:
         """Texts as they are shown, their tokens, which of these each piece shows, and the pieces' token ids."""
         shown = [readable(text) for text in texts]
         encodings = self._tokenizer.encode_batch(shown, add_special_tokens=False)
-        first, last = self._special
         pieces = [self.reading.pieces(len(encoding.ids)) for encoding in encodings]
         rows: list[Row] = []
         for encoding, parts in zip(encodings, pieces, strict=True):
-            ids = encoding.ids
-            rows += [[first, *(ids[i] for i in part), last] for part in parts]
+            rows += framed(encoding.ids, parts, *self._special)
         return shown, encodings, pieces, rows
 
     def vectorise(self, texts: Sequence[str], run: Callable[[Sequence[Row]], list[Any]] | None = None) -> "Read":
@@ -178,10 +176,7 @@ class BertModel:
             reading = Reading(**meta["reading"])
         except (KeyError, TypeError) as error:
             raise ModelFormatError(f"{folder}: model.json is malformed ({error!r})") from error
-        width = sum(map(len, taxonomy.heads.values()))
-        for name in _ARRAYS:
-            if arrays[name].shape != (width,) or not np.isfinite(arrays[name]).all():
-                raise ModelFormatError(f"{folder}: array {name!r} is not {width} finite numbers; the folder is damaged")
+        check_arrays(folder, arrays, dict.fromkeys(_ARRAYS, (width(taxonomy),)))
         network, tokenizer = (read_file(folder, meta, name) for name in (NETWORK, TOKENIZER))
         model = cls(taxonomy, network, tokenizer, arrays["scale"], arrays["bias"], reading, meta)
         model._check(folder)

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.models.base import FloatArray, IntArray, Model, softmax, stored_taxonomy
 from jiesu_nlp.models.bert import BertModel
-from jiesu_nlp.models.store import model_folder, read_file, read_folder, write_folder
+from jiesu_nlp.models.store import check_arrays, model_folder, read_file, read_folder, write_folder
 from jiesu_nlp.models.tfidf import TfidfModel
 from jiesu_nlp.taxonomy import Taxonomy
 
@@ -80,8 +79,7 @@ class BlendModel:
         meta, arrays = read_folder(folder, KIND, {"weights": "F32"})
         taxonomy = stored_taxonomy(folder, meta)
         rows = arrays["weights"]
-        if rows.shape != (len(taxonomy.heads), len(_PARTS)) or not np.isfinite(rows).all():
-            raise ModelFormatError(f"{folder}: array 'weights' does not fit the heads; the folder is damaged")
+        check_arrays(folder, arrays, {"weights": (len(taxonomy.heads), len(_PARTS))})
         for name in _PARTS:  # the one that was blended, which knows its own files
             read_file(folder, meta, f"{name}/model.json", _part(folder, name) / "model.json")
         parts = tuple(kind.load(str(_part(folder, name))) for name, kind in _PARTS.items())

@@ -16,8 +16,8 @@ from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.metrics import macro_f1
 from jiesu_nlp.models.base import IntArray, columns
 from jiesu_nlp.models.task import Lesson, Task, prepare_lesson
-from jiesu_nlp.models.torch_tools import can_bf16, digest, keep_memory, load_base, run_trainer, trainer_arguments
-from jiesu_nlp.models.wordpiece import Reading, pad, readable
+from jiesu_nlp.models.torch_tools import digest, keep_memory, load_base, run_trainer, trainer_arguments
+from jiesu_nlp.models.wordpiece import Reading, framed, pad, readable
 
 _COMPACT = 40_000_000
 """Parameters below which an encoder takes the larger learning rate."""
@@ -111,10 +111,7 @@ def fit(
         per_device_eval_batch_size=2 * config.batch,
         learning_rate=config.rate or (3e-4 if size < _COMPACT else 3e-5),
         warmup_steps=max(1, len(train) // config.batch // 2),
-        lr_scheduler_type="linear",
-        weight_decay=0.01,
         seed=config.seed,
-        bf16=can_bf16(),
         train_sampling_strategy="group_by_length",
         eval_strategy="epoch",
         save_strategy="epoch",
@@ -179,11 +176,7 @@ def token_heads(encoder: Any, width: int, dropout: float) -> Any:
 
 def _pieces(texts: Sequence[str], core: Any, reading: Reading, special: tuple[int, int]) -> list[list[list[int]]]:
     encodings = core.encode_batch([readable(text) for text in texts], add_special_tokens=False)
-    first, last = special
-    return [
-        [[first, *(ids[i] for i in part), last] for part in reading.pieces(len(ids))]
-        for ids in (encoding.ids for encoding in encodings)
-    ]
+    return [framed(encoding.ids, reading.pieces(len(encoding.ids)), *special) for encoding in encodings]
 
 
 def _collate(rows: Sequence[Mapping[str, Any]], padding: int, lesson: Lesson) -> dict[str, Any]:

@@ -73,6 +73,19 @@ def read_folder(
     return meta, arrays
 
 
+def check_arrays(folder: str | Path, arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that arrays have their shapes and hold numbers.
+
+    Raises:
+        ModelFormatError: one has another shape, or numbers that are not finite.
+    """
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape:
+            raise ModelFormatError(f"{folder}: array {name!r} has shape {arrays[name].shape}, expected {shape}")
+        if not np.isfinite(arrays[name]).all():
+            raise ModelFormatError(f"{folder}: array {name!r} holds numbers that are not finite")
+
+
 def model_folder(name: str | Path | None = None) -> Path:
     """The folder of a model: its path, or the name of one that is packaged; the default one when ``None``."""
     own = Path(name) if name else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jiesu_nlp.errors import TrainingDataError
-from jiesu_nlp.models.base import FloatArray, IntArray, Model, columns
+from jiesu_nlp.models.base import FloatArray, IntArray, Model, columns, width
 from jiesu_nlp.taxonomy import Taxonomy
 
 
@@ -32,7 +32,7 @@ class Task:
     @property
     def width(self) -> int:
         """Number of codes of all heads."""
-        return sum(map(len, self.taxonomy.heads.values()))
+        return width(self.taxonomy)
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,10 @@ def check_teacher(task: Task) -> None:
     Raises:
         TrainingDataError: it has others.
     """
-    for head in task.taxonomy.heads if task.teacher else ():
-        known = task.teacher.taxonomy if task.teacher else task.taxonomy
+    if task.teacher is None:
+        return
+    known = task.teacher.taxonomy
+    for head in task.taxonomy.heads:
         if head not in known.heads or known.codes(head) != task.taxonomy.codes(head):
             raise TrainingDataError(f"the teacher has other labels for {head}; train it on the same label set")
 

@@ -15,9 +15,9 @@ from scipy import sparse
 
 from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.features import FeatureConfig
-from jiesu_nlp.models.base import FloatArray, columns, softmax, stored_taxonomy
+from jiesu_nlp.models.base import FloatArray, columns, softmax, stored_taxonomy, width
 from jiesu_nlp.models.grams import Counter
-from jiesu_nlp.models.store import read_folder, write_folder
+from jiesu_nlp.models.store import check_arrays, read_folder, write_folder
 from jiesu_nlp.taxonomy import Taxonomy
 
 KIND = "tfidf"
@@ -128,13 +128,9 @@ class TfidfModel:
             config = FeatureConfig(**meta["features"])
         except (KeyError, TypeError, UnicodeDecodeError) as error:
             raise ModelFormatError(f"{folder}: model.json or the vocabulary is malformed ({error!r})") from error
-        features, columns = len(words) + len(chars), sum(map(len, taxonomy.heads.values()))
+        features, columns = len(words) + len(chars), width(taxonomy)
         shapes = {"idf": (features,), "weights": (features, columns), "scale": (columns,), "bias": (columns,)}
-        for name, shape in shapes.items():
-            if arrays[name].shape != shape:
-                raise ModelFormatError(f"{folder}: array {name!r} has shape {arrays[name].shape}, expected {shape}")
-            if not np.isfinite(arrays[name]).all():
-                raise ModelFormatError(f"{folder}: array {name!r} holds numbers that are not finite")
+        check_arrays(folder, arrays, shapes)
         kept = {name: arrays[name] for name in shapes}
         return cls(taxonomy, words, chars, config=config, meta=meta, **kept)
 

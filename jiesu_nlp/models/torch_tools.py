@@ -179,7 +179,10 @@ def trainer_arguments(folder: Path, **own: Any) -> Any:
         "disable_tqdm": True,
         "restore_callback_states_from_checkpoint": True,  # how long early stopping has waited already
         "save_total_limit": 2,
+        "bf16": can_bf16(),
         "optim": "adamw_torch_fused",
+        "lr_scheduler_type": "linear",
+        "weight_decay": 0.01,
         "adam_beta2": 0.98,
         "dataloader_pin_memory": False,
         "remove_unused_columns": False,

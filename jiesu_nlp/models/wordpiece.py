@@ -98,11 +98,14 @@ class Reading:
         return [every[at : at + room] for at in range(0, max(len(every), 1), room)]
 
 
-def pad(
-    rows: Sequence[Sequence[int]], padding: int, length: int | None = None
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Token ids and attention mask of a batch, both of shape (n, length), the longest row's by default."""
-    width = length or max(map(len, rows), default=0)
+def framed(ids: Sequence[int], pieces: Sequence[NDArray[np.int64]], first: int, last: int) -> list[list[int]]:
+    """The pieces of a text as rows of token ids, each between `first` and `last`."""
+    return [[first, *(ids[i] for i in piece), last] for piece in pieces]
+
+
+def pad(rows: Sequence[Sequence[int]], padding: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Token ids and attention mask of a batch, both of shape (n, length of the longest row)."""
+    width = max(map(len, rows), default=0)
     ids = np.full((len(rows), width), padding, np.int64)
     mask = np.zeros((len(rows), width), np.int64)
     for i, row in enumerate(rows):
