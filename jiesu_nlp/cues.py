@@ -50,7 +50,7 @@ class Cue:
 
 def find_cues(text: str) -> list[Cue]:
     """All cues of a text, by position; spans of one kind do not overlap."""
-    folded = normalise(text).replace("，", ",")
+    folded = normalise(text)
     found: list[Cue] = []
     taken: dict[str, bytearray] = {}
     patterns, starts = _patterns()
@@ -91,5 +91,5 @@ def _patterns() -> tuple[list[tuple[str, str]], Starts]:
     """
     words = {row["name"]: row["words"] for row in packaged_table("cue_words", "name", "words", "note")}
     rows = packaged_table("cues", "kind", "pattern", "basis", "note")
-    compiled = [re.compile(_NAMED.sub(lambda m: words[m[1]], row["pattern"])) for row in rows]
+    compiled = [re.compile(_NAMED.sub(lambda m: words[m[1]], row["pattern"]), re.ASCII) for row in rows]
     return [(row["kind"], row["basis"]) for row in rows], Starts(compiled)

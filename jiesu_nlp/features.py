@@ -70,7 +70,11 @@ def _ngrams(text: str, config: FeatureConfig) -> Iterator[str]:
             yield text[i : i + n]
 
 
+def districts() -> list[str]:
+    """Names of districts, without 区."""
+    return [word[:-1] for word in dictionary_words("district") if word.endswith("区")]
+
+
 @cache
 def _place_code() -> re.Pattern[str]:
-    districts = "|".join(word[:-1] for word in dictionary_words("district") if word.endswith("区"))
-    return re.compile(rf"(?:[a-z][0-9]*|{districts})(?=[市区县])")
+    return re.compile(rf"(?:[a-z][0-9]*|{'|'.join(districts())})(?=[市区县])")

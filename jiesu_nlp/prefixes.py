@@ -1,47 +1,69 @@
 """Where regular expressions can begin: at each place of a text, which of many patterns could match here.
 
-For every pattern the characters are known that its matches can have first, second and third. A pattern is
-tried only where all three fit, which finds the same matches as searching with it, many times as fast.
+For every alternative of a pattern it is known which one or two characters its matches begin with, and which
+ones must follow within some distance. A pattern is tried only where both stand,
+which finds the same matches as searching with it, many times as fast.
 """
 
+import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence, Set
+from functools import cached_property
+from itertools import product
+from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from jiesu_nlp import native
 
-_DEPTH = 3
-_OTHER = 0x10000
-"""Stands for what is outside the basic plane, and for the end of the text."""
-_ANY_DIGIT = -1
-_MOST = 64
+_DEPTH = 2
+"""Longest of the strings; three characters take three times as long to prepare and find hardly more."""
+_MOST = 100
+"""Most pairs that one path is written out to; of one with more, the first characters only."""
 
-Characters = set[int] | None
-"""Code points, or ``None`` for any."""
+_FARTHEST = 60
+"""Longest distance over which it is looked for what must follow."""
+_COMMON = 500
+"""Of so many characters, one stands at a place; only compared with itself, to choose what is rare."""
+
+Path = tuple[frozenset[str], ...]
+"""What a string's first characters can be, a set each; behind the last, anything."""
+
+
+class Opening(NamedTuple):
+    """How the matches of an alternative begin.
+
+    Attributes:
+        first: what they begin with, or more than that; the empty path stands for anything.
+        later: what follows, at most `within` characters behind the beginning; empty where nothing is known.
+    """
+
+    first: Set[Path]
+    later: Set[Path] = frozenset()
+    within: int = 0
 
 
 class Starts:
-    """Finds the matches of up to 64 patterns in a text."""
+    """Finds the matches of several patterns in a text."""
 
     def __init__(self, patterns: Sequence[re.Pattern[str]]) -> None:
         """Read the patterns' beginnings.
 
         Raises:
-            ValueError: there are more than 64, or one matches an empty text.
+            ValueError: one matches an empty text.
         """
-        if len(patterns) > _MOST:
-            raise ValueError(f"{len(patterns)} patterns; at most {_MOST} can be looked for at once")
         if empty := [pattern.pattern for pattern in patterns if pattern.match("")]:
             raise ValueError(f"{empty[0]!r} matches an empty text, which stands everywhere")
         self._patterns = patterns
-        # A bit a pattern, for each of the first characters that a match can have.
-        self._tables = np.zeros((_DEPTH, _OTHER + 1), np.uint64)
-        for number, pattern in enumerate(patterns):
-            bit = np.uint64(1 << number)
-            for table, characters in zip(self._tables, begins(pattern), strict=True):
-                table[slice(None) if characters is None else _codes(characters)] |= bit
+        self._openings = [(number, one) for number, pattern in enumerate(patterns) for one in openings(pattern)]
+
+    @cached_property
+    def _first(self) -> dict[str, list[int]]:
+        """The openings that begin with each string; the empty string stands everywhere."""
+        return _by_string(one.first for _, one in self._openings)
+
+    @cached_property
+    def _compiled(self) -> native.Openings:
+        later = _by_string(one.later for _, one in self._openings)
+        return native.Openings(self._first, later, [one.within for _, one in self._openings])
 
     def find(self, text: str) -> Iterator[tuple[int, re.Match[str]]]:
         """Every match, as `re.Pattern.finditer` of each pattern would give it, by pattern and then position."""
@@ -53,93 +75,134 @@ class Starts:
                     yield number, found
 
     def _tries(self, text: str) -> dict[int, list[int]]:
-        """Places where each pattern may begin; others have none."""
-        codes = np.full(len(text) + _DEPTH, _OTHER, np.uint32)
-        codes[: len(text)] = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-        np.minimum(codes, _OTHER, out=codes)
-        fits: NDArray[np.uint64] = self._tables[0][codes[: len(text)]]
-        for depth in range(1, _DEPTH):
-            fits &= self._tables[depth][codes[depth : depth + len(text)]]
-        places = np.flatnonzero(fits)
+        """Places where each pattern may begin, ascending; the others have none."""
         tries: dict[int, list[int]] = {}
-        for at, bits in zip(places.tolist(), fits[places].tolist(), strict=True):
-            while bits:
-                number = (bits & -bits).bit_length() - 1
-                bits &= bits - 1
-                tries.setdefault(number, []).append(at)
+        for opening in self._first.get("", ()):
+            tries[self._openings[opening][0]] = list(range(len(text)))
+        for at, opening in self._compiled.find(text) if native.library() else self._found(text):
+            # Several openings of a pattern may stand here; it is tried once.
+            if not (places := tries.setdefault(self._openings[opening][0], [])) or places[-1] < at:
+                places.append(at)
         return tries
 
-
-def _codes(characters: set[int]) -> list[int]:
-    digits = _digits() if _ANY_DIGIT in characters else ()
-    return [*(min(code, _OTHER) for code in characters if code >= 0), *digits, _OTHER]
-
-
-@cache
-def _digits() -> tuple[int, ...]:
-    """The decimal digits of the basic plane."""
-    return tuple(code for code in range(_OTHER) if chr(code).isdecimal())
+    def _found(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where openings may stand, by place; nothing is asked of what follows."""
+        known = self._first
+        characters = {string[0] for string in known if string}
+        for at in [at for at, character in enumerate(text) if character in characters]:
+            for length in range(1, _DEPTH + 1):
+                for opening in known.get(text[at : at + length], ()):
+                    yield at, opening
 
 
-def begins(pattern: re.Pattern[str]) -> list[Characters]:
-    """What the first characters of a match can be, or more than that: one set for each of three places."""
-    found: list[Characters] = [set() for _ in range(_DEPTH)]
+def _by_string(paths: Iterable[Set[Path]]) -> dict[str, list[int]]:
+    """The sets that hold each string."""
+    known: dict[str, list[int]] = {}
+    for number, some in enumerate(paths):
+        for string in {string for path in some for string in _strings(path)}:
+            known.setdefault(string, []).append(number)
+    return known
+
+
+def _strings(path: Path) -> Iterator[str]:
+    """The strings of a path; of its first characters only, where there would be too many."""
+    length = min(len(path), 1)
+    while length < len(path) and math.prod(map(len, path[: length + 1])) <= _MOST:
+        length += 1
+    return map("".join, product(*path[:length]))
+
+
+def openings(pattern: re.Pattern[str]) -> list[Opening]:
+    """How the matches of a pattern can begin."""
+    if pattern.flags & re.IGNORECASE:
+        return [Opening({()})]
+    ascii_only = bool(pattern.flags & re.ASCII)
     try:
         # The parser is not a public part of Python; where it is not as known here, anything may begin.
-        parsed = list(re._parser.parse(pattern.pattern, pattern.flags))  # type: ignore[attr-defined]
-        ends = _walk(parsed, {0}, found)
+        parsed = re._parser.parse(pattern.pattern, pattern.flags)  # type: ignore[attr-defined]
+        return [_opening(items, ascii_only) for items in _alternatives(parsed)]
     except (AttributeError, NotImplementedError, TypeError):
-        return [None] * _DEPTH
-    for place in range(min(ends), _DEPTH):
-        found[place] = None  # a match may be over by then
-    return found
+        return [Opening({()})]
 
 
-def _walk(items: Iterable[tuple[Any, Any]], at: set[int], found: list[Characters]) -> set[int]:
-    """Put down what the items can match, beginning at any of some places; return the places behind them."""
+def _alternatives(items: Any) -> Iterator[Any]:
+    operation, argument = items[0] if len(items) == 1 else ("", None)
+    if str(operation) == "BRANCH":
+        for branch in argument[1]:
+            yield from _alternatives(branch)
+    elif str(operation) == "SUBPATTERN" and not argument[1]:
+        yield from _alternatives(argument[-1])
+    else:
+        yield items
+
+
+def _opening(items: Any, ascii_only: bool) -> Opening:
+    """An alternative's beginning, and the rarest of what its later parts begin with."""
+    best = Opening(_begins(items, ascii_only))
+    rarity = math.inf
+    for place in range(1, len(items)):
+        least, most = items[:place].getwidth()
+        later = _begins(items[place:], ascii_only)
+        often = most * sum(math.prod(len(members) / _COMMON for members in path) for path in later)
+        # What is nearer, `first` says already.
+        if least and _DEPTH <= most <= _FARTHEST and () not in later and often < rarity:
+            best, rarity = Opening(best.first, later, int(most)), often
+    return best
+
+
+def _begins(items: Any, ascii_only: bool) -> Set[Path]:
+    paths, done = _walk(items, {()}, ascii_only)
+    return paths | done
+
+
+def _walk(items: Iterable[tuple[Any, Any]], paths: set[Path], ascii_only: bool) -> tuple[set[Path], set[Path]]:
+    """Lengthen paths by what the items can match; those that can go on, and those that are done."""
+    done: set[Path] = set()
     for operation, argument in items:
         match str(operation):
             case "LITERAL":
-                at = _put({argument}, at, found)
-            case "ANY" | "NOT_LITERAL":
-                at = _put(None, at, found)
-            case "IN":
-                at = _put(_members(argument), at, found)
+                paths = {(*path, frozenset({chr(argument)})) for path in paths}
+            case "IN" if (members := _members(argument, ascii_only)) is not None:
+                paths = {(*path, members) for path in paths}
+            case "ANY" | "NOT_LITERAL" | "IN":
+                done, paths = done | paths, set()
             case "BRANCH":
-                at = set().union(*(_walk(branch, at, found) for branch in argument[1]))
-            case "SUBPATTERN":
-                at = _walk(argument[-1], at, found)
+                walked = [_walk(branch, paths, ascii_only) for branch in argument[1]]
+                paths = set().union(*(more for more, _ in walked))
+                done = done.union(*(over for _, over in walked))
+            case "SUBPATTERN" if not argument[1]:  # no flags of its own
+                paths, over = _walk(argument[-1], paths, ascii_only)
+                done |= over
             case "MAX_REPEAT" | "MIN_REPEAT":
                 least, most, part = argument
-                behind = set(at) if least == 0 else set()
+                behind = set(paths) if least == 0 else set()
                 for times in range(1, min(int(most), int(least) + _DEPTH) + 1):
-                    at = _walk(part, at, found)
-                    behind |= at if times >= least else set()
-                at = behind
+                    paths, over = _walk(part, paths, ascii_only)
+                    done |= over
+                    behind |= paths if times >= least else set()
+                paths = behind
             case "ASSERT" | "ASSERT_NOT" | "AT":
                 pass  # they only narrow what can stand here
             case other:
                 raise NotImplementedError(other)
-    return at
+        done |= {path[:_DEPTH] for path in paths if len(path) >= _DEPTH}
+        paths = {path for path in paths if len(path) < _DEPTH}
+        if not paths:
+            break
+    return paths, done
 
 
-def _put(characters: Characters, at: set[int], found: list[Characters]) -> set[int]:
-    for place in at - {_DEPTH}:
-        known = found[place]
-        found[place] = None if known is None or characters is None else known | characters
-    return {min(place + 1, _DEPTH) for place in at}
-
-
-def _members(members: Sequence[tuple[Any, Any]]) -> Characters:
-    found: set[int] = set()
+def _members(members: Sequence[tuple[Any, Any]], ascii_only: bool) -> frozenset[str] | None:
+    """The characters of a class; ``None`` for one that leaves characters out or has too many."""
+    found: set[str] = set()
     for operation, argument in members:
         match str(operation):
             case "LITERAL":
-                found.add(argument)
-            case "RANGE":
-                found.update(range(argument[0], argument[1] + 1))
-            case "CATEGORY" if str(argument) == "CATEGORY_DIGIT":
-                found.add(_ANY_DIGIT)
+                found.add(chr(argument))
+            case "RANGE" if argument[1] - argument[0] < _MOST:
+                found.update(map(chr, range(argument[0], argument[1] + 1)))
+            case "CATEGORY" if str(argument) == "CATEGORY_DIGIT" and ascii_only:
+                found.update("0123456789")
             case _:
                 return None
-    return found
+    return frozenset(found)

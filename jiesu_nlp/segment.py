@@ -1,18 +1,21 @@
-"""Word segmentation: jieba's dictionary plus the domain dictionary, by either of two engines.
+"""Word segmentation: jieba's dictionary plus the domain dictionary, by one of three engines.
 
-``rjieba`` (Rust) and ``jieba`` (Python) cut runs of Chinese characters identically; they differ
-only inside digits and Latin text, which are therefore cut here and never shown to them.
+``jieba`` (Python), ``rjieba`` (Rust) and the compiled part of this package cut runs of Chinese
+characters identically; the first two differ only inside digits and Latin text, which are therefore cut
+here and never shown to them. The fastest that is there is taken (``docs/performance.md``).
 """
 
 import importlib.util
 import re
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
+from jiesu_nlp import native
 from jiesu_nlp.taxonomy import dictionary_words
 
-Engine = Literal["auto", "rjieba", "jieba"]
+Engine = Literal["auto", "compiled", "rjieba", "jieba"]
 
 _RUN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]+|[a-z]+|[0-9]+")
 _FREQUENCY = 1000
@@ -27,7 +30,10 @@ def segment(text: str, engine: Engine = "auto") -> list[str]:
 
 def segment_at(text: str, engine: Engine = "auto") -> list[tuple[int, str]]:
     """Like `segment`, each word with the position where it starts."""
-    cut = _cutter(_available(engine))
+    chosen = _available(engine)
+    if chosen == "compiled":
+        return [(i, "0" if text[i] <= "9" else text[i:j]) for i, j in compiled().words(text)]
+    cut = _cutter(chosen)
     words: list[tuple[int, str]] = []
     for match in _RUN.finditer(text):
         run, start = match.group(), match.start()
@@ -43,7 +49,34 @@ def segment_at(text: str, engine: Engine = "auto") -> list[tuple[int, str]]:
 def _available(engine: Engine) -> str:
     if engine != "auto":
         return engine
+    if native.library():
+        return "compiled"
     return "rjieba" if importlib.util.find_spec("rjieba") else "jieba"
+
+
+@cache
+def compiled() -> native.Segmenter:
+    """The compiled engine, with jieba's data read from jieba's own files.
+
+    Raises:
+        ImportError: this package was installed without a C compiler.
+    """
+    found = importlib.util.find_spec("jieba")
+    if found is None or not found.submodule_search_locations:
+        raise ImportError("jieba is not installed; install it with `pip install jieba`")
+    folder = Path(found.submodule_search_locations[0])
+    tagger = {part: _constants(folder / "finalseg" / f"prob_{part}.py") for part in ("start", "trans", "emit")}
+    return native.Segmenter((folder / "dict.txt").read_bytes(), tagger, dictionary_words(), _FREQUENCY)
+
+
+def _constants(path: Path) -> Any:
+    """``P`` of one of jieba's modules of constants; importing jieba itself would take longer than all else."""
+    spec = importlib.util.spec_from_file_location(f"_jieba_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path.name} of jieba cannot be read; install jieba again")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.P
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Looking up words and character n-grams of many texts at once, in numpy rather than in a Python loop."""
+"""Counting the words and character n-grams of many texts at once: compiled, or else in numpy."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -6,8 +6,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from jiesu_nlp.features import FeatureConfig, collapse, prepare
-from jiesu_nlp.segment import segment
+from jiesu_nlp import native
+from jiesu_nlp.features import FeatureConfig, collapse, districts, prepare
+from jiesu_nlp.segment import compiled, segment
 from jiesu_nlp.text import lead
 
 IntArray = NDArray[np.int64]
@@ -20,9 +21,17 @@ class Counter:
 
     def __init__(self, words: Sequence[str], chars: Sequence[str], config: FeatureConfig) -> None:
         """Numbers are those of the entries: words first, then n-grams."""
-        self._words: Mapping[str, int] = {word: i for i, word in enumerate(words)}
-        self._chars, self._config = chars, config
+        self._words, self._chars, self._config = words, chars, config
         self._features = len(words) + len(chars)
+
+    @cached_property
+    def _compiled(self) -> native.Counter:
+        lengths = self._config.char_min, self._config.char_max
+        return native.Counter(self._words, self._chars, districts(), lengths, self._config.lead_weight)
+
+    @cached_property
+    def _number(self) -> Mapping[str, int]:
+        return {word: i for i, word in enumerate(self._words)}
 
     @cached_property
     def _known(self) -> tuple[NDArray[np.uint64], IntArray]:
@@ -36,11 +45,15 @@ class Counter:
         order = np.argsort(keys)
         return keys[order], order + len(self._words)
 
-    def count(self, texts: Sequence[str]) -> tuple[IntArray, IntArray, NDArray[np.float64]]:
-        """Rows, entries and counts of what the texts hold, by row and then by entry.
+    def count(self, texts: Sequence[str]) -> tuple[IntArray, NDArray[np.int32], NDArray[np.float64]]:
+        """Where each text's entries begin, shape (n + 1,); the entries, ascending a text; their counts.
 
         A feature in the lead counts `lead_weight` times in all, as in `features.count_features`.
         """
+        return self._compiled.count(compiled(), texts) if native.library() else self.count_in_numpy(texts)
+
+    def count_in_numpy(self, texts: Sequence[str]) -> tuple[IntArray, NDArray[np.int32], NDArray[np.float64]]:
+        """`count` as it is done where there is no compiled part."""
         prepared = [prepare(text) for text in texts]
         leads = [lead(text) for text in prepared]
         number: list[int] = []
@@ -49,7 +62,7 @@ class Counter:
         for text, first in zip(prepared, leads, strict=True):
             before = len(number)
             for part, times in ((text, 1.0), (first, self._config.lead_weight - 1.0)):
-                found = [i for word in segment(part) if (i := self._words.get(word)) is not None]
+                found = [i for word in segment(part) if (i := self._number.get(word)) is not None]
                 number += found
                 weight += [times] * len(found)
             size.append(len(number) - before)
@@ -61,7 +74,8 @@ class Counter:
         weights = np.concatenate([words[2], grams[2], more[2]])
         cell, where = np.unique(rows * self._features + numbers, return_inverse=True)
         counts = np.bincount(where, weights=weights, minlength=len(cell))
-        return cell // self._features, cell % self._features, counts.astype(np.float64)
+        begins = np.searchsorted(cell // self._features, np.arange(len(texts) + 1))
+        return begins, (cell % self._features).astype(np.int32), counts.astype(np.float64)
 
     def _grams(self, texts: Sequence[str], weight: float) -> tuple[IntArray, IntArray, NDArray[np.float64]]:
         lengths = np.array([len(text) for text in texts], np.int64)

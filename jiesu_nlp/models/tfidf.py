@@ -61,16 +61,15 @@ class TfidfModel:
 
     def vectorise(self, texts: Sequence[str]) -> sparse.csr_matrix:
         """Feature values before idf weighting folded in: shape (n, features), two unit blocks a row."""
-        rows, entries, counts = self._counter.count(texts)
+        begins, entries, counts = self._counter.count(texts)
         values = 1.0 + np.log(counts)
         # Words and n-grams of a row are two blocks, each of unit length; both are runs of the sorted entries.
-        block = 2 * rows + (entries >= len(self.words))
+        block = 2 * np.repeat(np.arange(len(texts)), np.diff(begins)) + (entries >= len(self.words))
         starts = np.flatnonzero(np.diff(block, prepend=-1))
         if len(starts):
             length = np.sqrt(np.add.reduceat(np.square(values * self.idf[entries]), starts))
             values /= np.repeat(length, np.diff(np.append(starts, len(block))))
-        indptr = np.searchsorted(rows, np.arange(len(texts) + 1))
-        return sparse.csr_matrix((values.astype(np.float32), entries, indptr), shape=(len(texts), len(self.idf)))
+        return sparse.csr_matrix((values.astype(np.float32), entries, begins), shape=(len(texts), len(self.idf)))
 
     def predict_proba(self, texts: Sequence[str]) -> dict[str, FloatArray]:
         """Calibrated probabilities, ``{head: (n, k) float32}``; a row sums to 1.

@@ -1,0 +1,216 @@
+"""The compiled part: segmentation and counting in C, called through ctypes.
+
+It is built where the package is installed (``hatch_build.py``); where there was no compiler it is absent,
+and its callers go the slower way, in Python and numpy, to the same answers. Texts pass as arrays of code
+points; every call runs without Python's lock, so that threads work side by side.
+"""
+
+import ctypes
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Codes = NDArray[np.uint32]
+_STATES = "BEMS"
+_FIRST, _LAST = 0x4E00, 0x9FD5
+"""The characters that jieba's tagger knows."""
+_NEVER = -3.14e100
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled library, or ``None`` where it is not there or the environment says ``JIESU_COMPILED=0``."""
+    if os.environ.get("JIESU_COMPILED") == "0":
+        return None
+    for name in LIBRARIES:
+        if (path := Path(__file__).parent / name).exists():
+            try:
+                return _declared(ctypes.CDLL(str(path)))
+            except OSError:  # of another machine, or damaged
+                return None
+    return None
+
+
+LIBRARIES = ("libjiesu.so", "libjiesu.dylib", "jiesu.dll")
+
+
+def codes(text: str) -> Codes:
+    """The code points of a text."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+class Segmenter:
+    """jieba's dictionary and tagger, with words of one's own."""
+
+    def __init__(self, dictionary: bytes, tagger: dict[str, Any], words: Iterable[str], frequency: int) -> None:
+        """Read jieba's files.
+
+        Args:
+            dictionary: ``dict.txt``. tagger: its log probabilities, ``start``, ``trans`` and ``emit``.
+            words: to add, each with `frequency`, as ``Tokenizer.add_word`` would.
+
+        Raises:
+            MemoryError: there is no memory for it.
+        """
+        start = np.array([tagger["start"][state] for state in _STATES])
+        step = np.array([[tagger["trans"][a].get(b, _NEVER) for b in _STATES] for a in _STATES])
+        emit = np.full((_LAST - _FIRST + 1, len(_STATES)), _NEVER)
+        for column, state in enumerate(_STATES):
+            for character, value in tagger["emit"][state].items():
+                if _FIRST <= ord(character) <= _LAST:
+                    emit[ord(character) - _FIRST, column] = value
+        self._lib = _required()
+        self.handle = _made(self._lib.segmenter_new(_at(start), _at(step), _at(emit), dictionary.count(b"\n")))
+        if self._lib.segmenter_read(self.handle, dictionary, len(dictionary)) < 0:
+            raise MemoryError
+        for word in words:
+            if not self._lib.segmenter_add(self.handle, _at(points := codes(word)), len(points), frequency, 1):
+                raise MemoryError
+        self._lib.segmenter_ready(self.handle)
+
+    def words(self, text: str) -> list[tuple[int, int]]:
+        """Start and end of each word of a folded text; digits and Latin letters are words too."""
+        points = codes(text)
+        starts, ends = np.empty((2, len(points)), np.uint32)
+        found = self._lib.segmenter_words(self.handle, _at(points), len(points), _at(starts), _at(ends))
+        if found < 0:
+            raise MemoryError
+        return list(zip(starts[:found].tolist(), ends[:found].tolist(), strict=True))
+
+    def __del__(self) -> None:
+        if handle := self.__dict__.get("handle"):
+            self._lib.segmenter_free(handle)
+
+
+class Openings:
+    """Looks up where numbered openings stand, each with strings that it begins with and strings that follow."""
+
+    def __init__(
+        self, first: Mapping[str, Sequence[int]], later: Mapping[str, Sequence[int]], within: Sequence[int]
+    ) -> None:
+        """Prepare for looking up.
+
+        Args:
+            first: the openings that begin with each string.
+            later: those for which each string may follow, at most `within` characters behind the beginning;
+                an opening with 0 needs nothing to follow.
+        """
+        self._lib = _required()
+        strings = [string for string in first.keys() | later.keys() if string]
+        self.handle = _made(self._lib.vocabulary_new(*_joined(strings), len(strings)))
+        self._arrays = (
+            *_lists([first.get(s, ()) for s in strings]),
+            *_lists([later.get(s, ()) for s in strings]),
+            np.array(within, np.uint32),
+        )
+        # Looked up once: numpy takes longer to say where an array lies than a short text takes.
+        self._known = (self.handle, *(array.ctypes.data for array in self._arrays), len(within))
+
+    def find(self, text: str) -> Iterable[tuple[int, int]]:
+        """Where openings stand, and which, by place."""
+        points = codes(text)
+        room = len(points) + 16
+        while True:
+            out = np.empty((2, room), np.uint32)
+            at, start = out.ctypes.data, points.ctypes.data
+            found = self._lib.openings_find(*self._known, start, len(points), at, at + 4 * room, room)
+            if found < 0:
+                raise MemoryError
+            if found <= room:
+                return zip(*out[:, :found][:, ::-1].tolist(), strict=True)
+            room = found
+
+    def __del__(self) -> None:
+        if handle := self.__dict__.get("handle"):
+            self._lib.vocabulary_free(handle)
+
+
+class Counter:
+    """A model's vocabulary: words, then character n-grams, numbered in this order."""
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        grams: Sequence[str],
+        districts: Sequence[str],
+        lengths: tuple[int, int],
+        lead_weight: int,
+    ) -> None:
+        """Prepare for counting; `lengths` are those of the shortest and the longest n-gram."""
+        self._lib = _required()
+        sizes = len(words), len(grams), len(districts)
+        self.handle = _made(self._lib.counter_new(*_joined([*words, *grams, *districts]), *sizes, *lengths, lead_weight))
+
+    def count(
+        self, segmenter: Segmenter, texts: Sequence[str]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
+        """Where each text's entries begin, shape (texts + 1,); the entries, ascending a text; their counts."""
+        points, sizes = _joined(texts)
+        room = self._lib.counter_room(self.handle, sizes, len(texts))
+        rows, entries, counts = np.empty(len(texts) + 1, np.int64), np.empty(room, np.int32), np.empty(room)
+        if not self._lib.counter_count(
+            self.handle, segmenter.handle, points, sizes, len(texts), _at(rows), _at(entries), _at(counts)
+        ):
+            raise MemoryError
+        return rows, entries[: rows[-1]].copy(), counts[: rows[-1]].copy()
+
+    def __del__(self) -> None:
+        if handle := self.__dict__.get("handle"):
+            self._lib.counter_free(handle)
+
+
+def _required() -> ctypes.CDLL:
+    if (found := library()) is None:
+        raise ImportError("the compiled part of jiesu_nlp is not there; install the package again with a C compiler")
+    return found
+
+
+def _made(handle: int | None) -> int:
+    if not handle:
+        raise MemoryError
+    return handle
+
+
+def _joined(strings: Sequence[str]) -> tuple[Any, Any]:
+    """Addresses of strings one behind the other, and of their lengths."""
+    return _at(codes("".join(strings))), _at(np.array([len(string) for string in strings], np.uint32))
+
+
+def _lists(lists: Sequence[Sequence[int]]) -> tuple[Codes, Codes]:
+    """Where each list begins, and all of them one behind the other."""
+    begins = np.cumsum([0, *map(len, lists)]).astype(np.uint32)
+    return begins, np.array([number for some in lists for number in some], np.uint32)
+
+
+def _at(array: NDArray[Any]) -> Any:
+    """An array's address; unlike the bare number, it keeps the array alive until the call is over."""
+    return array.ctypes
+
+
+def _declared(lib: ctypes.CDLL) -> ctypes.CDLL:
+    """State each function's types, which ctypes would guess wrongly for pointers."""
+    pointer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32
+    signatures: dict[str, tuple[Any, list[Any]]] = {
+        "segmenter_new": (pointer, [pointer] * 3 + [size]),
+        "segmenter_read": (ctypes.c_long, [pointer, ctypes.c_char_p, size]),
+        "segmenter_add": (ctypes.c_int, [pointer, pointer, size, ctypes.c_double, ctypes.c_int]),
+        "segmenter_ready": (None, [pointer]),
+        "segmenter_words": (ctypes.c_long, [pointer, pointer, size, pointer, pointer]),
+        "segmenter_free": (None, [pointer]),
+        "vocabulary_new": (pointer, [pointer, pointer, size]),
+        "openings_find": (ctypes.c_long, [pointer] * 6 + [size, pointer, size, pointer, pointer, size]),
+        "vocabulary_free": (None, [pointer]),
+        "counter_new": (pointer, [pointer, pointer, size, size, size, number, number, number]),
+        "counter_room": (size, [pointer, pointer, size]),
+        "counter_count": (ctypes.c_int, [pointer] * 4 + [size] + [pointer] * 3),
+        "counter_free": (None, [pointer]),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(lib, name)
+        function.restype, function.argtypes = result, arguments
+    return lib

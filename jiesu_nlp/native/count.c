@@ -1,0 +1,205 @@
+/* From raw texts to counts of a model's vocabulary; what is counted is defined by `features.count_features`,
+ * and the steps here are those of that module, in its order. */
+#include "native.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define LEAD 60 /* text.lead */
+
+typedef struct {
+    vocabulary *words, *grams, *districts;
+    uint32_t shortest, longest, lead; /* lengths of n-grams; how many times the lead counts */
+} counter;
+
+/* What one call works with. */
+typedef struct {
+    code *folded, *text, *collapsed;
+    uint32_t *ends, *found, *spare;
+    size_t n_found;
+    room cutting;
+} desk;
+
+API void counter_free(counter *c) {
+    if (!c) return;
+    vocabulary_free(c->words);
+    vocabulary_free(c->grams);
+    vocabulary_free(c->districts);
+    free(c);
+}
+
+/* The strings (words, then n-grams of shortest..longest characters, then districts) stand one behind the
+ * other in `codes`; entries are numbered in that order. */
+API counter *counter_new(const code *codes, const uint32_t *lengths, size_t words, size_t grams, size_t districts,
+                         uint32_t shortest, uint32_t longest, uint32_t lead) {
+    counter *c = calloc(1, sizeof *c);
+    if (!c) return NULL;
+    *c = (counter){.shortest = shortest, .longest = longest, .lead = lead};
+    c->words = vocabulary_new(codes, lengths, words);
+    for (size_t i = 0; i < words; i++) codes += lengths[i];
+    c->grams = vocabulary_new(codes, lengths + words, grams);
+    for (size_t i = words; i < words + grams; i++) codes += lengths[i];
+    c->districts = vocabulary_new(codes, lengths + words + grams, districts);
+    if (c->words && c->grams && c->districts) return c;
+    counter_free(c);
+    return NULL;
+}
+
+static code fold(code c) {
+    if (c >= 0xff01 && c <= 0xff5e) c -= 0xfee0;
+    else if (c == 0x3000) return ' ';
+    else if (c == '\r') return '\n';
+    return c >= 'A' && c <= 'Z' ? c + 32 : c;
+}
+
+/* str.isspace, and \s of a regular expression */
+static int is_space(code c) {
+    if (c < 0x80) return c == ' ' || (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x1f);
+    return c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 ||
+           c == 0x202f || c == 0x205f || c == 0x3000;
+}
+
+static int ends_place(code c) { return c == 0x5e02 || c == 0x533a || c == 0x53bf; } /* 市 区 县 */
+
+/* The length of a place code or district in front of 市, 区 or 县, or 0. */
+static size_t place_code(const counter *c, const code *s, size_t n) {
+    size_t i = 1;
+    if (kind(s[0]) == LATIN) {
+        while (i < n && kind(s[i]) == DIGIT) i++;
+        return i < n && ends_place(s[i]) ? i : 0;
+    }
+    uint32_t node = 0;
+    for (i = 0; i < n && (node = trie_child(c->districts->strings, node, s[i])); i++)
+        if (c->districts->entry[node] >= 0 && i + 1 < n && ends_place(s[i + 1])) return i + 1;
+    return 0;
+}
+
+/* features.prepare; returns the length. */
+static size_t prepare(const counter *c, const code *raw, size_t n, desk *d) {
+    size_t kept = 0, out = 0;
+    for (size_t i = 0; i < n; i++) d->text[i] = fold(raw[i]);
+    for (size_t i = 0, skip; i < n; i += skip ? skip : 1)
+        if (!(skip = place_code(c, d->text + i, n - i))) d->folded[kept++] = d->text[i];
+    for (size_t i = 0; i < kept; i++) {
+        code now = d->folded[i];
+        if (kind(now) == DIGIT) {
+            if (i && kind(d->folded[i - 1]) == DIGIT) continue;
+            now = '0';
+        }
+        if (out > 1 && d->text[out - 1] == now && d->text[out - 2] == now) continue;
+        d->text[out++] = now;
+    }
+    return out;
+}
+
+enum { TEXT = 1, IN_LEAD = 2 }; /* what an occurrence counts for */
+
+static void note(desk *d, int32_t entry, int where) {
+    if (entry < 0) return;
+    if (where & TEXT) d->found[d->n_found++] = 2 * (uint32_t)entry;
+    if (where & IN_LEAD) d->found[d->n_found++] = 2 * (uint32_t)entry + 1;
+}
+
+/* Notes the words of a run of one kind. */
+static void note_words(const counter *c, const segmenter *s, const code *run, size_t n, int where, desk *d) {
+    static const code number = '0';
+    if (kind(run[0]) == DIGIT) note(d, look_up(c->words, &number, 1), where);
+    if (kind(run[0]) == LATIN) note(d, look_up(c->words, run, n), where);
+    if (kind(run[0]) != HAN) return;
+    size_t words = cut(s, run, n, d->ends, &d->cutting);
+    for (size_t w = 0, from = 0; w < words; from = d->ends[w++])
+        note(d, look_up(c->words, run + from, d->ends[w] - from), where);
+}
+
+static void count_words(const counter *c, const segmenter *s, size_t n, size_t lead, desk *d) {
+    for (size_t i = 0, j; i < n; i = j) {
+        for (j = i + 1; j < n && kind(d->text[j]) == kind(d->text[i]); j++) {
+        }
+        note_words(c, s, d->text + i, j - i, j <= lead ? TEXT | IN_LEAD : TEXT, d);
+        if (i < lead && lead < j) note_words(c, s, d->text + i, lead - i, IN_LEAD, d); /* cut through */
+    }
+}
+
+static void count_grams(const counter *c, size_t n, size_t lead, desk *d) {
+    size_t m = 0, lead_end = 0;
+    for (size_t i = 0; i < n; i++) { /* features.collapse */
+        if (!is_space(d->text[i])) d->collapsed[m++] = d->text[i];
+        else if (!i || !is_space(d->text[i - 1])) d->collapsed[m++] = ' ';
+        if (i < lead) lead_end = m;
+    }
+    size_t lead_start = n && is_space(d->text[0]); /* what is before the lead is one space now */
+    for (size_t i = 0; i < m; i++) {
+        uint32_t node = 0;
+        for (size_t k = 1; k <= c->longest && i + k <= m; k++) {
+            if (!(node = trie_child(c->grams->strings, node, d->collapsed[i + k - 1]))) break;
+            int where = i >= lead_start && i + k <= lead_end ? TEXT | IN_LEAD : TEXT;
+            int32_t entry = c->grams->entry[node];
+            if (k >= c->shortest && entry >= 0) note(d, c->words->size + entry, where);
+        }
+    }
+}
+
+/* Where the lead of a prepared text ends (text.lead); it begins at the first character that is no space. */
+static size_t lead_end(const code *text, size_t n) {
+    size_t i = 0, first;
+    while (i < n && is_space(text[i])) i++;
+    for (first = i; i < n && i < first + LEAD; i++) /* 0x3002: 。 */
+        if (text[i] == '\n' || text[i] == 0x3002 || text[i] == '!' || text[i] == '?' || text[i] == ';') break;
+    return i;
+}
+
+/* Sorts what was found, eleven bits at a time. */
+static void sort(desk *d) {
+    uint32_t most = 0;
+    for (size_t i = 0; i < d->n_found; i++) most |= d->found[i];
+    for (int shift = 0; shift < 32 && most >> shift; shift += 11) {
+        size_t place[2049] = {0};
+        for (size_t i = 0; i < d->n_found; i++) place[(d->found[i] >> shift & 2047) + 1]++;
+        for (int b = 0; b < 2047; b++) place[b + 1] += place[b];
+        for (size_t i = 0; i < d->n_found; i++) d->spare[place[d->found[i] >> shift & 2047]++] = d->found[i];
+        uint32_t *swap = d->found;
+        d->found = d->spare;
+        d->spare = swap;
+    }
+}
+
+/* How many occurrences a text of n characters can have. */
+static size_t most(const counter *c, size_t n) { return (n + LEAD) * (1 + c->longest - c->shortest + 1); }
+
+/* Room that `counter_count` needs in `entries` and `counts` for texts of these lengths. */
+API size_t counter_room(const counter *c, const uint32_t *lengths, size_t texts) {
+    size_t all = 0;
+    for (size_t i = 0; i < texts; i++) all += most(c, lengths[i]);
+    return all;
+}
+
+/* Counts the vocabulary in texts that stand one behind the other in `codes`. Row i of the result is
+ * entries[row[i]..row[i + 1]], ascending, and their counts. Returns 0 when out of memory. */
+API int counter_count(const counter *c, const segmenter *s, const code *codes, const uint32_t *lengths, size_t texts,
+                      int64_t *row, int32_t *entries, double *counts) {
+    size_t longest = 1, at = 0;
+    for (size_t i = 0; i < texts; i++) longest = lengths[i] > longest ? lengths[i] : longest;
+    desk d = {0};
+    code *text = malloc(3 * longest * sizeof *text);
+    uint32_t *found = malloc((2 * most(c, longest) + longest) * sizeof *found);
+    int good = text && found && room_fit(&d.cutting, longest);
+    row[0] = 0;
+    for (size_t i = 0; good && i < texts; codes += lengths[i++]) {
+        d.text = text, d.folded = text + longest, d.collapsed = text + 2 * longest;
+        d.ends = found, d.found = found + longest, d.spare = d.found + most(c, longest), d.n_found = 0;
+        size_t n = prepare(c, codes, lengths[i], &d), lead = lead_end(d.text, n);
+        count_words(c, s, n, lead, &d);
+        count_grams(c, n, lead, &d);
+        sort(&d);
+        for (size_t k = 0; k < d.n_found; k++) {
+            int32_t entry = (int32_t)(d.found[k] / 2);
+            if (!k || d.found[k - 1] / 2 != d.found[k] / 2) entries[at] = entry, counts[at++] = 0;
+            counts[at - 1] += d.found[k] & 1 ? c->lead - 1 : 1;
+        }
+        row[i + 1] = (int64_t)at;
+    }
+    room_free(&d.cutting);
+    free(text);
+    free(found);
+    return good;
+}
