@@ -15,7 +15,10 @@ from jiesu_nlp.text import normalise
 
 RECURRENCE_KINDS = ("repeated", "unanswered", "long_standing", "periodic", "collective", "ageing")
 
-_CLAUSE_START = re.compile(r"[,。;!?\n:,、]")
+_WINDOW = 40
+_CLAUSE_START = ",。;!?\n:、"
+_SENTENCE_START = "。!;\n"
+_SENTENCE = re.compile(r"[^。!\n]*")
 _QUESTION = re.compile(
     r"是不是|是否|会不会|有没有|吗[?,。]?|如何|怎么办|怎样|怎么(?:处理|预防|避免|报|防|判断|识别)|该打(?:什么|哪)"
 )
@@ -29,6 +32,8 @@ _PAST = re.compile(
     r"\d{1,4}年|\d{1,2}月|已(?:经)?(?:修好|处理|解决|救出|扑灭)|后来|事后|终于"
 )
 _NAMED = re.compile(r"\{([a-z]+)\}")
+_ASKED = re.compile(r"[^,。!?\n]{0,4}(?:吗|么)[?,。]?")
+_GOES = re.compile(r"(?:都)?(?:上班|上学|坐|乘|走|路过|骑|开车|去)")
 _FIRST_PERSON_HABIT = re.compile(r"我(?:们)?(?:每天|天天|每晚|每次|每周|经常|时常)?$")
 
 
@@ -64,23 +69,25 @@ def find_cues(text: str) -> list[Cue]:
 
 
 def _counts(text: str, start: int, end: int, kind: str) -> bool:
-    before = _CLAUSE_START.split(text[max(0, start - 40) : start])[-1]
-    after = re.split(r"[。!\n]", text[end : end + 30])[0]
+    window = text[max(0, start - _WINDOW) : start]
+    before = window[_behind(_CLAUSE_START, window) :]
+    after = _SENTENCE.match(text, end, end + 30)[0]  # type: ignore[index]  # it matches nothing, too
     if kind.startswith("hazard"):
-        sentence = re.split(r"[。!;\n]", text[max(0, start - 40) : start])[-1] + text[start:end] + after
+        sentence = window[_behind(_SENTENCE_START, window) :] + text[start:end] + after
         return not (
             _NEGATION.search(before)
             or _QUESTION.search(sentence)
             or _GENERAL.search(sentence)
             or _PAST.search(sentence)
         )
-    question = _QUESTION.search(before) or re.match(r"[^,。!?\n]{0,4}(?:吗|么)[?,。]?", after)
-    habit = (
-        kind == "periodic"
-        and _FIRST_PERSON_HABIT.search(before)
-        and re.match(r"(?:都)?(?:上班|上学|坐|乘|走|路过|骑|开车|去)", after)
-    )
+    question = _QUESTION.search(before) or _ASKED.match(after)
+    habit = kind == "periodic" and _FIRST_PERSON_HABIT.search(before) and _GOES.match(after)
     return not (_NEGATION.search(before) or question or habit)
+
+
+def _behind(marks: str, window: str) -> int:
+    """The place behind the last of some marks, 0 where there is none."""
+    return max(map(window.rfind, marks)) + 1
 
 
 @cache

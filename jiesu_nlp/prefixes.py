@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence, Set
 from functools import cached_property
 from itertools import product
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from jiesu_nlp import native
@@ -52,47 +53,36 @@ class Starts:
         """
         if empty := [pattern.pattern for pattern in patterns if pattern.match("")]:
             raise ValueError(f"{empty[0]!r} matches an empty text, which stands everywhere")
-        self._patterns = patterns
+        self._match = [pattern.match for pattern in patterns]
         self._openings = [(number, one) for number, pattern in enumerate(patterns) for one in openings(pattern)]
-
-    @cached_property
-    def _first(self) -> dict[str, list[int]]:
-        """The openings that begin with each string; the empty string stands everywhere."""
-        return _by_string(one.first for _, one in self._openings)
+        # The openings that begin with each string; the empty string stands everywhere.
+        self._first = _by_string(one.first for _, one in self._openings)
+        self._everywhere = [self._openings[opening][0] for opening in self._first.pop("", ())]
 
     @cached_property
     def _compiled(self) -> native.Openings:
         later = _by_string(one.later for _, one in self._openings)
-        return native.Openings(self._first, later, [one.within for _, one in self._openings])
+        within = [one.within for _, one in self._openings]
+        return native.Openings(self._first, later, within, [number for number, _ in self._openings])
 
-    def find(self, text: str) -> Iterator[tuple[int, re.Match[str]]]:
+    def find(self, text: str) -> list[tuple[int, re.Match[str]]]:
         """Every match, as `re.Pattern.finditer` of each pattern would give it, by pattern and then position."""
-        for number, places in sorted(self._tries(text).items()):
-            match, end = self._patterns[number].match, 0
-            for at in places:
-                if at >= end and (found := match(text, at)):
-                    end = found.end()
-                    yield number, found
+        found: list[tuple[int, re.Match[str]]] = []
+        ends: dict[int, int] = {}
+        tries = self._compiled.find(text) if native.library() else self._tries(text)
+        for at, number in (*((at, n) for n in self._everywhere for at in range(len(text))), *tries):
+            if at >= ends.get(number, 0) and (match := self._match[number](text, at)):
+                ends[number] = match.end()
+                found.append((number, match))
+        return sorted(found, key=itemgetter(0))
 
-    def _tries(self, text: str) -> dict[int, list[int]]:
-        """Places where each pattern may begin, ascending; the others have none."""
-        tries: dict[int, list[int]] = {}
-        for opening in self._first.get("", ()):
-            tries[self._openings[opening][0]] = list(range(len(text)))
-        for at, opening in self._compiled.find(text) if native.library() else self._found(text):
-            # Several openings of a pattern may stand here; it is tried once.
-            if not (places := tries.setdefault(self._openings[opening][0], [])) or places[-1] < at:
-                places.append(at)
-        return tries
-
-    def _found(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where openings may stand, by place; nothing is asked of what follows."""
+    def _tries(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where patterns may begin, and which, by place; nothing is asked of what follows."""
         known = self._first
-        characters = {string[0] for string in known if string}
+        characters = {string[0] for string in known}
         for at in [at for at, character in enumerate(text) if character in characters]:
-            for length in range(1, _DEPTH + 1):
-                for opening in known.get(text[at : at + length], ()):
-                    yield at, opening
+            numbers = {self._openings[o][0] for n in range(1, _DEPTH + 1) for o in known.get(text[at : at + n], ())}
+            yield from ((at, number) for number in numbers)
 
 
 def _by_string(paths: Iterable[Set[Path]]) -> dict[str, list[int]]:

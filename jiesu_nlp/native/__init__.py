@@ -20,6 +20,8 @@ _STATES = "BEMS"
 _FIRST, _LAST = 0x4E00, 0x9FD5
 """The characters that jieba's tagger knows."""
 _NEVER = -3.14e100
+_ROOM = 64
+"""Places that patterns may begin at for which there is room at first; few texts have more."""
 
 
 @cache
@@ -88,10 +90,14 @@ class Segmenter:
 
 
 class Openings:
-    """Looks up where numbered openings stand, each with strings that it begins with and strings that follow."""
+    """Looks up where patterns may begin, by strings that they begin with and strings that must follow."""
 
     def __init__(
-        self, first: Mapping[str, Sequence[int]], later: Mapping[str, Sequence[int]], within: Sequence[int]
+        self,
+        first: Mapping[str, Sequence[int]],
+        later: Mapping[str, Sequence[int]],
+        within: Sequence[int],
+        pattern: Sequence[int],
     ) -> None:
         """Prepare for looking up.
 
@@ -99,6 +105,7 @@ class Openings:
             first: the openings that begin with each string.
             later: those for which each string may follow, at most `within` characters behind the beginning;
                 an opening with 0 needs nothing to follow.
+            pattern: of which pattern each opening is one.
         """
         self._lib = _required()
         strings = [string for string in first.keys() | later.keys() if string]
@@ -107,22 +114,21 @@ class Openings:
             *_lists([first.get(s, ()) for s in strings]),
             *_lists([later.get(s, ()) for s in strings]),
             np.array(within, np.uint32),
+            np.array(pattern, np.uint32),
         )
-        # Looked up once: numpy takes longer to say where an array lies than a short text takes.
         self._known = (self.handle, *(array.ctypes.data for array in self._arrays), len(within))
 
     def find(self, text: str) -> Iterable[tuple[int, int]]:
-        """Where openings stand, and which, by place."""
-        points = codes(text)
-        room = len(points) + 16
+        """Where patterns may begin, and which, by place."""
+        points, room = text.encode("utf-32-le", "surrogatepass"), _ROOM
         while True:
-            out = np.empty((2, room), np.uint32)
-            at, start = out.ctypes.data, points.ctypes.data
-            found = self._lib.openings_find(*self._known, start, len(points), at, at + 4 * room, room)
+            # Plain ctypes: for one short text, numpy's ways to an address take longer than the work.
+            at, pattern = (ctypes.c_uint32 * room)(), (ctypes.c_uint32 * room)()
+            found = self._lib.openings_find(*self._known, points, len(text), at, pattern, room)
             if found < 0:
                 raise MemoryError
             if found <= room:
-                return zip(*out[:, :found][:, ::-1].tolist(), strict=True)
+                return zip(reversed(at[:found]), reversed(pattern[:found]), strict=True)
             room = found
 
     def __del__(self) -> None:
@@ -203,7 +209,7 @@ def _declared(lib: ctypes.CDLL) -> ctypes.CDLL:
         "segmenter_words": (ctypes.c_long, [pointer, pointer, size, pointer, pointer]),
         "segmenter_free": (None, [pointer]),
         "vocabulary_new": (pointer, [pointer, pointer, size]),
-        "openings_find": (ctypes.c_long, [pointer] * 6 + [size, pointer, size, pointer, pointer, size]),
+        "openings_find": (ctypes.c_long, [pointer] * 7 + [size, ctypes.c_char_p, size, pointer, pointer, size]),
         "vocabulary_free": (None, [pointer]),
         "counter_new": (pointer, [pointer, pointer, size, size, size, number, number, number]),
         "counter_room": (size, [pointer, pointer, size]),

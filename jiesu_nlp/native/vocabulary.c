@@ -43,31 +43,33 @@ int32_t look_up(const vocabulary *v, const code *s, size_t n) {
     return node ? v->entry[node] : -1;
 }
 
-/* Where openings stand in a text (see prefixes.py), by falling place: each has strings that it begins with and,
- * unless its `within` is 0, others of which one must begin at most so far behind it. String i is among the first
- * ones of the openings first[first_at[i]..first_at[i + 1]], and likewise for `later`. Returns how many there
- * are, of which no more than `room` are written, or -1. */
+/* Where patterns may begin in a text (see prefixes.py), by falling place. Each opening belongs to a pattern; it
+ * has strings that it begins with and, unless its `within` is 0, others of which one must begin at most so far
+ * behind it. String i is among the first ones of the openings first[first_at[i]..first_at[i + 1]], and likewise
+ * for `later`. Returns how many places there are, of which no more than `room` are written, or -1. */
 API long openings_find(const vocabulary *v, const uint32_t *first_at, const uint32_t *first, const uint32_t *later_at,
-                       const uint32_t *later, const uint32_t *within, size_t openings, const code *text, size_t n,
-                       uint32_t *at, uint32_t *opening, size_t room) {
-    size_t found = 0, *seen = calloc(openings, sizeof *seen); /* where what must follow stands next, plus one */
+                       const uint32_t *later, const uint32_t *within, const uint32_t *pattern, size_t openings,
+                       const code *text, size_t n, uint32_t *at, uint32_t *number, size_t room) {
+    /* By opening, the next place of what must follow; by pattern, the last one written; plus one. */
+    size_t found = 0, *seen = calloc(2 * openings, sizeof *seen), *written = seen + openings;
     if (!seen) return -1;
     for (size_t i = n; i-- > 0;) {
-        for (int pass = 0; pass < 2; pass++) { /* what must follow is not what the opening begins with */
-            uint32_t node = 0;
-            for (size_t k = i; k < n && (node = trie_child(v->strings, node, text[k])); k++) {
-                int32_t string = v->entry[node];
-                if (string < 0) continue;
-                if (pass)
-                    for (uint32_t j = later_at[string]; j < later_at[string + 1]; j++) seen[later[j]] = i + 1;
-                else
-                    for (uint32_t j = first_at[string]; j < first_at[string + 1]; j++) {
-                        uint32_t o = first[j];
-                        if (within[o] && (!seen[o] || seen[o] - 1 - i > within[o])) continue;
-                        if (found < room) at[found] = (uint32_t)i, opening[found] = o;
-                        found++;
-                    }
+        uint32_t node = trie_child(v->strings, 0, text[i]), start = node;
+        for (size_t k = i; node; node = ++k < n ? trie_child(v->strings, node, text[k]) : 0) {
+            int32_t string = v->entry[node];
+            for (uint32_t j = string < 0 ? 0 : first_at[string]; string >= 0 && j < first_at[string + 1]; j++) {
+                uint32_t o = first[j], p = pattern[o];
+                if (written[p] == i + 1 || (within[o] && (!seen[o] || seen[o] - 1 - i > within[o]))) continue;
+                written[p] = i + 1;
+                if (found < room) at[found] = (uint32_t)i, number[found] = p;
+                found++;
             }
+        }
+        node = start; /* only now, for what must follow is not what the opening begins with */
+        for (size_t k = i; node; node = ++k < n ? trie_child(v->strings, node, text[k]) : 0) {
+            int32_t string = v->entry[node];
+            for (uint32_t j = string < 0 ? 0 : later_at[string]; string >= 0 && j < later_at[string + 1]; j++)
+                seen[later[j]] = i + 1;
         }
     }
     free(seen);
