@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Classification", "Classifier", "Rejected", "classify", "default_model_folder"]
 
-_HEADS = ("category", "department", "intent", "recurrence")
+_RANKED = ("category", "department", "intent")
+_HEADS = (*_RANKED, "recurrence")
+_DECIDING = 3
+"""The first so many departments decide who assists."""
 _GROUP_SURE = 0.9
 _NO_EVIDENCE = 0.05
 """P(level 2) below which phrases that look like evidence are not shown: readers mark few of them."""
@@ -146,9 +149,11 @@ class Classifier:
         cues = [find_cues(text) for text in texts]
         probabilities["recurrence"] = text_levels(probabilities["recurrence"], texts, self._recurrence, cues)
         vectors = {head: matrices[id(model)] for head, model in self._by_head.items()}
+        ranked = {head: self._rank(head, probabilities[head], options) for head in _RANKED}
+        groups = self._groups(probabilities["category"])
         return [
-            self._answer(asked[i], vectors, i, {head: p[i] for head, p in probabilities.items()}, cues[i], options)
-            for i in range(len(asked))
+            self._answer(one, vectors, i, {head: rows[i] for head, rows in ranked.items()}, *known, options)
+            for i, (one, *known) in enumerate(zip(asked, groups, probabilities["recurrence"], cues, strict=True))
         ]
 
     def _answer(
@@ -156,13 +161,14 @@ class Classifier:
         asked: Asked,
         vectors: Mapping[str, Any],
         i: int,
-        rows: Mapping[str, FloatArray],
+        ranked: Mapping[str, tuple[Scored, ...]],
+        group: Scored | None,
+        levels: FloatArray,
         cues: Sequence[Cue],
         options: Options,
     ) -> Classification:
         top, history = options.get("top", 3), options.get("history")
-        ranked = {head: self._rank(head, p) for head, p in rows.items()}
-        category, department, intent = (ranked[h][0] for h in ("category", "department", "intent"))
+        category, department, intent = (ranked[head][0] for head in _RANKED)
         assisting = tuple(d for d in ranked["department"][1:3] if d.probability >= self._assisting)
         several = any(d.probability >= _WHISTLE for d in assisting)
         reasons = tuple(
@@ -179,9 +185,9 @@ class Classifier:
             assisting=assisting,
             intent=intent,
             intents=ranked["intent"][:top],
-            group=self._group(rows["category"]),
+            group=group,
             handling=decide(intent.code, department.code, several, {cue.kind for cue in cues}),
-            recurrence=_recurrence(rows["recurrence"], cues, past),
+            recurrence=_recurrence(levels, cues, past),
             needs_review=bool(reasons),
             review_reasons=reasons,
             explanation=tuple(
@@ -192,17 +198,23 @@ class Classifier:
             model=self._info,
         )
 
-    def _rank(self, head: str, p: FloatArray) -> tuple[Scored, ...]:
+    def _rank(self, head: str, p: FloatArray, options: Options) -> list[tuple[Scored, ...]]:
+        """The most probable labels of each text, as many as an answer shows or is decided by."""
         labels: Sequence[Label] = self._taxonomy.heads[head]
-        order = np.argsort(-p, kind="stable")
-        return tuple(Scored(labels[i].code, labels[i].name, float(p[i])) for i in order)
+        order = np.argsort(-p, axis=1, kind="stable")[:, : max(options.get("top", 3), _DECIDING)]
+        chosen = np.take_along_axis(p, order, axis=1).tolist()
+        return [
+            tuple(Scored(labels[i].code, labels[i].name, value) for i, value in zip(row, values, strict=True))
+            for row, values in zip(order.tolist(), chosen, strict=True)
+        ]
 
-    def _group(self, p: FloatArray) -> Scored | None:
-        sums: dict[str, float] = {}
-        for label, value in zip(self._taxonomy.heads["category"], p, strict=True):
-            sums[label.parent] = sums.get(label.parent, 0.0) + float(value)
-        name, probability = max(sums.items(), key=lambda item: item[1])
-        return Scored(name, name, probability) if probability >= _GROUP_SURE else None
+    def _groups(self, p: FloatArray) -> list[Scored | None]:
+        """七有 or 五性 of each text, where it is sure."""
+        parents = [label.parent for label in self._taxonomy.heads["category"]]
+        names = list(dict.fromkeys(parents))
+        sums = np.stack([p[:, [parent == name for parent in parents]].sum(axis=1, dtype=np.float64) for name in names])
+        best = [(names[i], float(row[i])) for i, row in zip(sums.argmax(axis=0), sums.T, strict=True)]
+        return [Scored(name, name, value) if value >= _GROUP_SURE else None for name, value in best]
 
 
 def _past(asked: Asked, history: "History", category: str, department: str) -> Past:

@@ -55,6 +55,11 @@ class TfidfModel:
         return self.weights.astype(np.float32) * (self.scale * self.idf[:, None])
 
     @cached_property
+    def _means(self) -> dict[str, FloatArray]:
+        """The mean weight of each feature over the codes of a head."""
+        return {head: self._dense[:, columns].mean(axis=1) for head, columns in self.columns.items()}
+
+    @cached_property
     def columns(self) -> dict[str, slice]:
         """The weight columns of each head."""
         return columns(self.taxonomy)
@@ -88,13 +93,14 @@ class TfidfModel:
         self, vectors: sparse.csr_matrix, row: int, head: str, code: str, top: int = 8
     ) -> list[tuple[str, float]]:
         """Words and their signed weight for this code against the mean of its head, largest first."""
-        cells = slice(vectors.indptr[row], vectors.indptr[row + 1])
-        entries, values = vectors.indices[cells], vectors.data[cells]
-        dense = self._dense[entries, self.columns[head]]
-        contribution = values * (dense[:, self.taxonomy.codes(head).index(code)] - dense.mean(axis=1))
-        in_words = entries < len(self.words)
-        pairs = [(self.words[i], float(c)) for i, c in zip(entries[in_words], contribution[in_words], strict=True)]
-        return sorted(pairs, key=lambda pair: -abs(pair[1]))[:top]
+        begin, end = vectors.indptr[row], vectors.indptr[row + 1]
+        entries = vectors.indices[begin:end]
+        words = entries[: np.searchsorted(entries, len(self.words))]
+        column = self.columns[head].start + self.taxonomy.codes(head).index(code)
+        apart = self._dense[words, column] - self._means[head][words]
+        contribution = vectors.data[begin : begin + len(words)] * apart
+        strongest = np.argsort(-np.abs(contribution), kind="stable")[:top]
+        return [(self.words[words[i]], float(contribution[i])) for i in strongest]
 
     def with_meta(self, meta: Mapping[str, Any]) -> "TfidfModel":
         """The same model, saying this of itself."""
