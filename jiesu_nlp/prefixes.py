@@ -131,11 +131,11 @@ def _opening(items: Any, ascii_only: bool) -> Opening:
     best = Opening(_begins(items, ascii_only))
     rarity = math.inf
     for place in range(1, len(items)):
-        least, most = items[:place].getwidth()
+        most = items[:place].getwidth()[1]
         later = _begins(items[place:], ascii_only)
         often = most * sum(math.prod(len(members) / _COMMON for members in path) for path in later)
         # What is nearer, `first` says already.
-        if least and _DEPTH <= most <= _FARTHEST and () not in later and often < rarity:
+        if _DEPTH <= most <= _FARTHEST and () not in later and often < rarity:
             best, rarity = Opening(best.first, later, int(most)), often
     return best
 

@@ -60,6 +60,13 @@ class TfidfModel:
         return {head: self._dense[:, columns].mean(axis=1) for head, columns in self.columns.items()}
 
     @cached_property
+    def _column(self) -> dict[tuple[str, str], int]:
+        """The weight column of each head's code."""
+        heads = self.taxonomy.heads.items()
+        pairs = [(head, label.code) for head, labels in heads for label in labels]
+        return {pair: column for column, pair in enumerate(pairs)}
+
+    @cached_property
     def columns(self) -> dict[str, slice]:
         """The weight columns of each head."""
         return columns(self.taxonomy)
@@ -96,8 +103,7 @@ class TfidfModel:
         begin, end = vectors.indptr[row], vectors.indptr[row + 1]
         entries = vectors.indices[begin:end]
         words = entries[: np.searchsorted(entries, len(self.words))]
-        column = self.columns[head].start + self.taxonomy.codes(head).index(code)
-        apart = self._dense[words, column] - self._means[head][words]
+        apart = self._dense[words, self._column[head, code]] - self._means[head][words]
         contribution = vectors.data[begin : begin + len(words)] * apart
         strongest = np.argsort(-np.abs(contribution), kind="stable")[:top]
         return [(self.words[words[i]], float(contribution[i])) for i in strongest]

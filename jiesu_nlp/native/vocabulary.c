@@ -44,8 +44,8 @@ int32_t look_up(const vocabulary *v, const code *s, size_t n) {
 }
 
 /* Where patterns may begin in a text (see prefixes.py), by falling place. Each opening belongs to a pattern; it
- * has strings that it begins with and, unless its `within` is 0, others of which one must begin at most so far
- * behind it. String i is among the first ones of the openings first[first_at[i]..first_at[i + 1]], and likewise
+ * has strings that it begins with and, unless its `within` is 0, others of which one must begin there or at most so
+ * far behind. String i is among the first ones of the openings first[first_at[i]..first_at[i + 1]], and likewise
  * for `later`. Returns how many places there are, of which no more than `room` are written, or -1. */
 API long openings_find(const vocabulary *v, const uint32_t *first_at, const uint32_t *first, const uint32_t *later_at,
                        const uint32_t *later, const uint32_t *within, const uint32_t *pattern, size_t openings,
@@ -57,6 +57,12 @@ API long openings_find(const vocabulary *v, const uint32_t *first_at, const uint
         uint32_t node = trie_child(v->strings, 0, text[i]), start = node;
         for (size_t k = i; node; node = ++k < n ? trie_child(v->strings, node, text[k]) : 0) {
             int32_t string = v->entry[node];
+            for (uint32_t j = string < 0 ? 0 : later_at[string]; string >= 0 && j < later_at[string + 1]; j++)
+                seen[later[j]] = i + 1;
+        }
+        node = start;
+        for (size_t k = i; node; node = ++k < n ? trie_child(v->strings, node, text[k]) : 0) {
+            int32_t string = v->entry[node];
             for (uint32_t j = string < 0 ? 0 : first_at[string]; string >= 0 && j < first_at[string + 1]; j++) {
                 uint32_t o = first[j], p = pattern[o];
                 if (written[p] == i + 1 || (within[o] && (!seen[o] || seen[o] - 1 - i > within[o]))) continue;
@@ -64,12 +70,6 @@ API long openings_find(const vocabulary *v, const uint32_t *first_at, const uint
                 if (found < room) at[found] = (uint32_t)i, number[found] = p;
                 found++;
             }
-        }
-        node = start; /* only now, for what must follow is not what the opening begins with */
-        for (size_t k = i; node; node = ++k < n ? trie_child(v->strings, node, text[k]) : 0) {
-            int32_t string = v->entry[node];
-            for (uint32_t j = string < 0 ? 0 : later_at[string]; string >= 0 && j < later_at[string + 1]; j++)
-                seen[later[j]] = i + 1;
         }
     }
     free(seen);
