@@ -2,7 +2,7 @@
 
 They do not use Python's own interface, so one library serves every version of Python on a platform, and
 nothing but a C compiler is needed. Where there is none, or it fails, the package is built without them: it
-gives the same answers, more slowly. ``JIESU_COMPILED=0`` leaves them out.
+gives the same answers, more slowly. ``JIESU_COMPILED=0`` leaves them out; ``CC`` names another compiler.
 """
 
 import os
@@ -20,22 +20,28 @@ LIBRARY = {"win32": "jiesu.dll", "darwin": "libjiesu.dylib"}.get(sys.platform, "
 FLAGS = ("-std=c99", "-O3", "-shared", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off")
 
 
+def compile_library(folder: Path) -> str | None:
+    """Compile the sources in a folder to a library there; say why, where that could not be done."""
+    library = folder / LIBRARY
+    library.unlink(missing_ok=True)
+    if os.environ.get("JIESU_COMPILED") == "0":
+        return "JIESU_COMPILED is 0"
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    command = [*compiler, *FLAGS, "-o", str(library), *map(str, sorted(folder.glob("*.c"))), "-lm"]
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+    except OSError as error:
+        return str(error)
+    return None if done.returncode == 0 and library.exists() else done.stderr or f"{compiler[0]} failed"
+
+
 class NativeHook(BuildHookInterface[Any]):
     """Adds the compiled library to a wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile before the files are collected."""
-        folder = Path(self.root) / "jiesu_nlp" / "native"
-        library = folder / LIBRARY
-        library.unlink(missing_ok=True)
-        if os.environ.get("JIESU_COMPILED") == "0":
-            return
-        compiler = shlex.split(os.environ.get("CC", "cc"))
-        command = [*compiler, *FLAGS, "-o", str(library), *map(str, sorted(folder.glob("*.c"))), "-lm"]
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            self.app.display_warning(f"jiesu_nlp is built without its compiled part: {getattr(error, 'stderr', error)}")
+        if reason := compile_library(Path(self.root) / "jiesu_nlp" / "native"):
+            self.app.display_warning(f"jiesu_nlp is built without its compiled part: {reason}")
             return
         build_data["artifacts"].append(f"jiesu_nlp/native/{LIBRARY}")
         build_data["pure_python"] = False

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import TYPE_CHECKING, Unpack, overload
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from jiesu_nlp.models.base import FloatArray, Model, migrate
 from jiesu_nlp.models.load import load_model
 from jiesu_nlp.models.store import model_folder
 from jiesu_nlp.recurrence import Past, check_parameters, look_back, text_levels, with_past
-from jiesu_nlp.taxonomy import Label, Taxonomy
+from jiesu_nlp.taxonomy import Taxonomy
 from jiesu_nlp.text import check_text
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = ["Classification", "Classifier", "Rejected", "classify", "default_mode
 
 _RANKED = ("category", "department", "intent")
 _HEADS = (*_RANKED, "recurrence")
+_EXPLAINED = ("category", "department")
 _DECIDING = 3
 """The first so many departments decide who assists."""
 _GROUP_SURE = 0.9
@@ -151,20 +152,32 @@ class Classifier:
         vectors = {head: matrices[id(model)] for head, model in self._by_head.items()}
         ranked = {head: self._rank(head, probabilities[head], options) for head in _RANKED}
         groups = self._groups(probabilities["category"])
+        explained = _EXPLAINED if options.get("explain", True) else ()
         return [
-            self._answer(one, vectors, i, {head: rows[i] for head, rows in ranked.items()}, *known, options)
-            for i, (one, *known) in enumerate(zip(asked, groups, probabilities["recurrence"], cues, strict=True))
+            self._answer(
+                one,
+                {head: rows[i] for head, rows in ranked.items()},
+                groups[i],
+                probabilities["recurrence"][i],
+                cues[i],
+                [
+                    WordWeight(head, *weight)
+                    for head in explained
+                    for weight in self._by_head[head].explain(vectors[head], i, head, ranked[head][i][0].code)
+                ],
+                options,
+            )
+            for i, one in enumerate(asked)
         ]
 
     def _answer(
         self,
         asked: Asked,
-        vectors: Mapping[str, Any],
-        i: int,
         ranked: Mapping[str, tuple[Scored, ...]],
         group: Scored | None,
         levels: FloatArray,
         cues: Sequence[Cue],
+        explanation: Sequence[WordWeight],
         options: Options,
     ) -> Classification:
         top, history = options.get("top", 3), options.get("history")
@@ -190,17 +203,13 @@ class Classifier:
             recurrence=_recurrence(levels, cues, past),
             needs_review=bool(reasons),
             review_reasons=reasons,
-            explanation=tuple(
-                WordWeight(head, word, weight)
-                for head in (("category", "department") if options.get("explain", True) else ())
-                for word, weight in self._by_head[head].explain(vectors[head], i, head, ranked[head][0].code)
-            ),
+            explanation=tuple(explanation),
             model=self._info,
         )
 
     def _rank(self, head: str, p: FloatArray, options: Options) -> list[tuple[Scored, ...]]:
         """The most probable labels of each text, as many as an answer shows or is decided by."""
-        labels: Sequence[Label] = self._taxonomy.heads[head]
+        labels = self._taxonomy.heads[head]
         order = np.argsort(-p, axis=1, kind="stable")[:, : max(options.get("top", 3), _DECIDING)]
         chosen = np.take_along_axis(p, order, axis=1).tolist()
         return [

@@ -116,7 +116,9 @@ def openings(pattern: re.Pattern[str]) -> list[Opening]:
 
 
 def _alternatives(items: Any) -> Iterator[Any]:
-    operation, argument = items[0] if len(items) == 1 else ("", None)
+    operation: Any
+    argument: Any
+    operation, argument = items[0] if len(items) == 1 else ("", ())
     if str(operation) == "BRANCH":
         for branch in argument[1]:
             yield from _alternatives(branch)
@@ -165,12 +167,8 @@ def _walk(items: Iterable[tuple[Any, Any]], paths: set[Path], ascii_only: bool) 
                 done |= over
             case "MAX_REPEAT" | "MIN_REPEAT":
                 least, most, part = argument
-                behind = set(paths) if least == 0 else set()
-                for times in range(1, min(int(most), int(least) + _DEPTH) + 1):
-                    paths, over = _walk(part, paths, ascii_only)
-                    done |= over
-                    behind |= paths if times >= least else set()
-                paths = behind
+                paths, over = _repeat(least, most, part, paths, ascii_only)
+                done |= over
             case "ASSERT" | "ASSERT_NOT" | "AT":
                 pass  # they only narrow what can stand here
             case other:
@@ -180,6 +178,15 @@ def _walk(items: Iterable[tuple[Any, Any]], paths: set[Path], ascii_only: bool) 
         if not paths:
             break
     return paths, done
+
+
+def _repeat(least: int, most: int, part: Any, paths: set[Path], ascii_only: bool) -> tuple[set[Path], set[Path]]:
+    behind, done = set(paths) if least == 0 else set(), set[Path]()
+    for times in range(1, min(int(most), int(least) + _DEPTH) + 1):
+        paths, over = _walk(part, paths, ascii_only)
+        done |= over
+        behind |= paths if times >= least else set()
+    return behind, done
 
 
 def _members(members: Sequence[tuple[Any, Any]], ascii_only: bool) -> frozenset[str] | None:

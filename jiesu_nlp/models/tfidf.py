@@ -55,9 +55,12 @@ class TfidfModel:
         return self.weights.astype(np.float32) * (self.scale * self.idf[:, None])
 
     @cached_property
-    def _means(self) -> dict[str, FloatArray]:
-        """The mean weight of each feature over the codes of a head."""
-        return {head: self._dense[:, columns].mean(axis=1) for head, columns in self.columns.items()}
+    def _apart(self) -> FloatArray:
+        """The weights of the words less the mean of their head, shape (words, columns)."""
+        of_words = self._dense[: len(self.words)]
+        means = [of_words[:, columns].mean(axis=1, keepdims=True) for columns in self.columns.values()]
+        apart: FloatArray = of_words - np.repeat(np.hstack(means), list(map(len, self.taxonomy.heads.values())), axis=1)
+        return apart
 
     @cached_property
     def _column(self) -> dict[tuple[str, str], int]:
@@ -100,13 +103,13 @@ class TfidfModel:
         self, vectors: sparse.csr_matrix, row: int, head: str, code: str, top: int = 8
     ) -> list[tuple[str, float]]:
         """Words and their signed weight for this code against the mean of its head, largest first."""
-        begin, end = vectors.indptr[row], vectors.indptr[row + 1]
-        entries = vectors.indices[begin:end]
-        words = entries[: np.searchsorted(entries, len(self.words))]
-        apart = self._dense[words, self._column[head, code]] - self._means[head][words]
-        contribution = vectors.data[begin : begin + len(words)] * apart
-        strongest = np.argsort(-np.abs(contribution), kind="stable")[:top]
-        return [(self.words[words[i]], float(contribution[i])) for i in strongest]
+        entries = vectors.indices[vectors.indptr[row] : vectors.indptr[row + 1]]
+        words = entries[: entries.searchsorted(len(self.words))]  # they stand before the n-grams
+        values = vectors.data[vectors.indptr[row] :][: len(words)]
+        contribution = values * self._apart[words, self._column[head, code]]
+        strongest = (-np.abs(contribution)).argsort(kind="stable")[:top]
+        named = (self.words[i] for i in words[strongest].tolist())
+        return list(zip(named, contribution[strongest].tolist(), strict=True))
 
     def with_meta(self, meta: Mapping[str, Any]) -> "TfidfModel":
         """The same model, saying this of itself."""

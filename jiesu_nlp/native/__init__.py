@@ -150,7 +150,9 @@ class Counter:
         """Prepare for counting; `lengths` are those of the shortest and the longest n-gram."""
         self._lib = _required()
         sizes = len(words), len(grams), len(districts)
-        self.handle = _made(self._lib.counter_new(*_joined([*words, *grams, *districts]), *sizes, *lengths, lead_weight))
+        self.handle = _made(
+            self._lib.counter_new(*_joined([*words, *grams, *districts]), *sizes, *lengths, lead_weight)
+        )
 
     def count(
         self, segmenter: Segmenter, texts: Sequence[str]

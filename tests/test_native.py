@@ -1,0 +1,122 @@
+"""The compiled part gives the answers of the Python it stands for, to the last bit."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jiesu_nlp import native
+from jiesu_nlp.features import FeatureConfig, count_features, districts
+from jiesu_nlp.models.grams import Counter as Grams
+from jiesu_nlp.segment import segment_at
+from jiesu_nlp.taxonomy import dictionary_words
+
+pytestmark = pytest.mark.skipif(not native.library(), reason="installed without a C compiler")
+SOURCES = ROOT / "jiesu_nlp" / "native"
+
+# Characters in and beside what jieba takes for Chinese, white space of all kinds, folded forms, and others.
+EDGES = "\u33ff\u3400\u4dbf\u4e00\u9fd5\u9fd6\u9fff\uac00 \u3000\u2003\x85\x1f\r\n\tＡｚ１09.。!?;,"
+EDGES += "\ud800𠮷🙂\x00"
+WORDS = st.sampled_from(sorted({*dictionary_words(), *districts(), "市", "区", "县", "a3", "啊", "十一", "的"}))
+TEXTS = st.lists(
+    WORDS | st.sampled_from(EDGES) | st.characters(min_codepoint=0x4E00, max_codepoint=0x9FFF), max_size=40
+).map("".join)
+
+
+@settings(deadline=None)
+@given(TEXTS)
+def test_words_are_those_of_jieba(text):
+    assert segment_at(text, "compiled") == segment_at(text, "jieba")
+
+
+@settings(deadline=None)
+@given(st.lists(TEXTS, min_size=1, max_size=5), st.sampled_from([(1, 3, 3), (2, 2, 1), (1, 5, 2)]))
+def test_counts_are_those_of_the_definition(texts, shape):
+    config = FeatureConfig(*shape)
+    counted = [count_features(text, config) for text in texts]
+    words = sorted({word for of_words, _ in counted for word in of_words})[::2]
+    grams = sorted({gram for _, of_grams in counted for gram in of_grams})[::2]
+    begins, entries, counts = Grams(words, grams, config).count(texts)
+    names = [*words, *grams]
+    for i, (of_words, of_grams) in enumerate(counted):
+        row = entries[begins[i] : begins[i + 1]]
+        assert (np.diff(row) > 0).all()
+        found = {
+            (e < len(words), names[e]): c for e, c in zip(row.tolist(), counts[begins[i] :].tolist(), strict=False)
+        }
+        expected = {(True, w): n for w, n in of_words.items() if w in words}
+        assert found == expected | {(False, g): n for g, n in of_grams.items() if g in grams}
+
+
+def test_counts_of_three_characters_at_most_are_those_of_numpy():
+    texts = ["朝阳区望京,望京地铁站旁边施工扰民", "", "  \n"]
+    grams = Grams(["望京", "施工"], ["望", "京", "望京", "地铁站"], FeatureConfig())
+    for compiled, plain in zip(grams.count(texts), grams.count_in_numpy(texts), strict=True):
+        assert compiled.tolist() == plain.tolist()
+
+
+def test_whole_answers_are_the_same_without_it(data_folder):
+    answer = (
+        "import json, sys; from jiesu_nlp import classify, native\n"
+        "texts = json.load(sys.stdin)\n"
+        "print(bool(native.library()), json.dumps([a.to_dict() for a in classify(texts)]))"
+    )
+    with (data_folder / "messages.jsonl").open(encoding="utf-8") as file:
+        texts = json.dumps([json.loads(line)["body"] for line, _ in zip(file, range(300), strict=False)])
+    answers = {}
+    for compiled in ("0", "1"):
+        done = subprocess.run(
+            [sys.executable, "-c", answer],
+            input=texts,
+            env=os.environ | {"JIESU_COMPILED": compiled},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        was, _, answers[compiled] = done.stdout.partition(" ")
+        assert was == str(compiled == "1")
+    assert answers["0"] == answers["1"]
+
+
+def test_many_openings_in_one_text_are_all_found():
+    openings = native.Openings({"a": [0], "aa": [1]}, {"b": [1]}, [0, 500], [0, 1])
+    text = "a" * 400 + "b"
+    assert Counter(number for _, number in openings.find(text)) == {0: 400, 1: 399}
+    places = [at for at, _ in openings.find(text)]
+    assert places == sorted(places)
+
+
+@pytest.fixture
+def sources(tmp_path):
+    for path in SOURCES.glob("*.[ch]"):
+        shutil.copy(path, tmp_path)
+    return tmp_path
+
+
+def test_the_library_is_built_by_a_c_compiler_alone(sources):
+    hatch_build = pytest.importorskip("hatch_build", reason="the repository is not at hand")
+    assert hatch_build.compile_library(sources) is None
+    assert (sources / hatch_build.LIBRARY).exists()
+
+
+@pytest.mark.parametrize("compiler", ["false", "no-such-compiler-here"])
+def test_without_a_compiler_it_says_so_and_goes_on(sources, monkeypatch, compiler):
+    import hatch_build
+
+    monkeypatch.setenv("CC", compiler)
+    assert hatch_build.compile_library(sources)
+    assert not (sources / hatch_build.LIBRARY).exists()
+
+
+def test_a_damaged_library_is_left_alone(tmp_path, monkeypatch):
+    (tmp_path / "libjiesu.so").write_bytes(b"not a library")
+    monkeypatch.setattr(native, "__file__", str(tmp_path / "__init__.py"))
+    assert native.library.__wrapped__() is None
