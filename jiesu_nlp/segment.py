@@ -17,7 +17,8 @@ from jiesu_nlp.taxonomy import dictionary_words
 
 Engine = Literal["auto", "compiled", "rjieba", "jieba"]
 
-_RUN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]+|[a-z]+|[0-9]+")
+_RUN = re.compile(r"[\u4e00-\u9fd5]+|[\u3400-\u4dbf\u9fd6-\u9fff]|[a-z]+|[0-9]+")
+"""Rare characters, which jieba leaves single and rjieba joins, stand apart."""
 _FREQUENCY = 1000
 """Frequency given to a domain word (jieba's dictionary sums to 60 million): high enough that the
 word wins over its parts, low enough that it does not swallow the first character of the next word."""

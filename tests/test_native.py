@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from jiesu_nlp import native
 from jiesu_nlp.features import FeatureConfig, count_features, districts
-from jiesu_nlp.models.grams import Counter as Grams
+from jiesu_nlp.models.tfidf import TfidfModel
 from jiesu_nlp.segment import segment_at
-from jiesu_nlp.taxonomy import dictionary_words
+from jiesu_nlp.taxonomy import Taxonomy, dictionary_words
 
 pytestmark = pytest.mark.skipif(not native.library(), reason="installed without a C compiler")
 SOURCES = ROOT / "jiesu_nlp" / "native"
@@ -37,30 +37,36 @@ def test_words_are_those_of_jieba(text):
     assert segment_at(text, "compiled") == segment_at(text, "jieba")
 
 
+def model(words, grams, config):
+    rng = np.random.default_rng(0)
+    n = len(words) + len(grams)
+    idf, scale = rng.uniform(1, 9, n).astype(np.float32), rng.uniform(0.01, 0.1, 5).astype(np.float32)
+    weights = rng.integers(-127, 128, (n, 5)).astype(np.int8)
+    taxonomy = Taxonomy.from_values({"a": ["x", "y"], "b": ["x", "y", "z"]})
+    return TfidfModel(taxonomy, tuple(words), tuple(grams), idf, weights, scale, scale * 3, config)
+
+
 @settings(deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=5), st.sampled_from([(1, 3, 3), (2, 2, 1), (1, 5, 2)]))
-def test_counts_are_those_of_the_definition(texts, shape):
+def test_features_and_scores_are_those_of_the_definition(texts, shape):
     config = FeatureConfig(*shape)
     counted = [count_features(text, config) for text in texts]
-    words = sorted({word for of_words, _ in counted for word in of_words})[::2]
-    grams = sorted({gram for _, of_grams in counted for gram in of_grams})[::2]
-    begins, entries, counts = Grams(words, grams, config).count(texts)
-    names = [*words, *grams]
-    for i, (of_words, of_grams) in enumerate(counted):
-        row = entries[begins[i] : begins[i + 1]]
-        assert (np.diff(row) > 0).all()
-        found = {
-            (e < len(words), names[e]): c for e, c in zip(row.tolist(), counts[begins[i] :].tolist(), strict=False)
-        }
-        expected = {(True, w): n for w, n in of_words.items() if w in words}
-        assert found == expected | {(False, g): n for g, n in of_grams.items() if g in grams}
+    words, grams = (sorted({key for pair in counted for key in pair[part]})[::2] for part in (0, 1))
+    made = model(words, grams, config)
+    read = made.vectorise(texts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "library", lambda: None)
+        plain = made.vectorise(texts)
+    for name in read._fields:
+        assert getattr(read, name).tolist() == getattr(plain, name).tolist(), name
+        assert getattr(read, name).dtype == getattr(plain, name).dtype, name
 
 
-def test_counts_of_three_characters_at_most_are_those_of_numpy():
-    texts = ["朝阳区望京,望京地铁站旁边施工扰民", "", "  \n"]
-    grams = Grams(["望京", "施工"], ["望", "京", "望京", "地铁站"], FeatureConfig())
-    for compiled, plain in zip(grams.count(texts), grams.count_in_numpy(texts), strict=True):
-        assert compiled.tolist() == plain.tolist()
+def test_a_count_beyond_the_table_of_logarithms():
+    made = model(["望"], ["望"], FeatureConfig())
+    read = made.vectorise(["望 " * 9000, ""])
+    assert read.begins.tolist() == [0, 2, 2] and np.allclose(read.values * made.idf, 1)
+    assert read.scores[1].tolist() == made.bias.tolist()
 
 
 def test_whole_answers_are_the_same_without_it(data_folder):

@@ -7,20 +7,36 @@ sparse product and a softmax a head, and the signed contribution of a word is ex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from jiesu_nlp import native
 from jiesu_nlp.errors import ModelFormatError
-from jiesu_nlp.features import FeatureConfig
+from jiesu_nlp.features import FeatureConfig, count_features, districts
 from jiesu_nlp.models.base import FloatArray, columns, softmax, stored_taxonomy, width
-from jiesu_nlp.models.grams import Counter
 from jiesu_nlp.models.store import check_arrays, read_folder, write_folder
+from jiesu_nlp.segment import compiled
 from jiesu_nlp.taxonomy import Taxonomy
 
 KIND = "tfidf"
+
+
+class Read(NamedTuple):
+    """Texts as the model has read them.
+
+    Attributes:
+        begins: where each text's entries begin, and where the last one's end: shape (texts + 1,).
+        entries: numbers of features, ascending a text. values: theirs.
+        scores: logits of all codes, shape (texts, columns).
+    """
+
+    begins: NDArray[np.int64]
+    entries: NDArray[np.int32]
+    values: FloatArray
+    scores: FloatArray
 
 
 @dataclass(frozen=True)
@@ -47,8 +63,16 @@ class TfidfModel:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
-    def _counter(self) -> Counter:
-        return Counter(self.words, self.chars, self.config)
+    def _compiled(self) -> tuple[native.Counter, native.Linear]:
+        lengths = self.config.char_min, self.config.char_max
+        counter = native.Counter(self.words, self.chars, districts(), lengths, self.config.lead_weight)
+        return counter, native.Linear(self.idf, self._dense, self.bias)
+
+    @cached_property
+    def _number(self) -> tuple[dict[str, int], dict[str, int]]:
+        """The numbers of the words and of the n-grams."""
+        words = {word: i for i, word in enumerate(self.words)}
+        return words, {gram: i for i, gram in enumerate(self.chars, len(words))}
 
     @cached_property
     def _dense(self) -> FloatArray:
@@ -74,17 +98,28 @@ class TfidfModel:
         """The weight columns of each head."""
         return columns(self.taxonomy)
 
-    def vectorise(self, texts: Sequence[str]) -> sparse.csr_matrix:
-        """Feature values before idf weighting folded in: shape (n, features), two unit blocks a row."""
-        begins, entries, counts = self._counter.count(texts)
-        values = 1.0 + np.log(counts)
-        # Words and n-grams of a row are two blocks, each of unit length; both are runs of the sorted entries.
+    def vectorise(self, texts: Sequence[str]) -> "Read":
+        """Texts with their features and scores: compiled, or else the same in Python."""
+        if native.library():
+            counter, linear = self._compiled
+            return Read(*counter.score(compiled(), texts, linear))
+        begins, entries, values = self._values(texts)
+        matrix = sparse.csr_matrix((values, entries, begins), shape=(len(texts), len(self.idf)))
+        return Read(begins, entries, values, np.asarray(matrix @ self._dense) + self.bias)
+
+    def _values(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int32], FloatArray]:
+        """TF-IDF values before the idf, which the weights hold: two blocks of unit length a text."""
+        begins, counted = [0], list[tuple[int, int]]()
+        for text in texts:
+            parts = zip(count_features(text, self.config), self._number, strict=True)
+            counted += sorted((known[key], n) for part, known in parts for key, n in part.items() if key in known)
+            begins.append(len(counted))
+        entries = np.array([entry for entry, _ in counted], np.int32)
+        values = 1.0 + np.log(np.array([n for _, n in counted], np.float64))
         block = 2 * np.repeat(np.arange(len(texts)), np.diff(begins)) + (entries >= len(self.words))
-        starts = np.flatnonzero(np.diff(block, prepend=-1))
-        if len(starts):
-            length = np.sqrt(np.add.reduceat(np.square(values * self.idf[entries]), starts))
-            values /= np.repeat(length, np.diff(np.append(starts, len(block))))
-        return sparse.csr_matrix((values.astype(np.float32), entries, begins), shape=(len(texts), len(self.idf)))
+        # A sum in the order of the entries, as the compiled part has it.
+        length = np.sqrt(np.bincount(block, np.square(values * self.idf[entries])))
+        return np.array(begins), entries, (values / length[block]).astype(np.float32)
 
     def predict_proba(self, texts: Sequence[str]) -> dict[str, FloatArray]:
         """Calibrated probabilities, ``{head: (n, k) float32}``; a row sums to 1.
@@ -94,19 +129,16 @@ class TfidfModel:
         """
         return self.probabilities(self.vectorise(texts))
 
-    def probabilities(self, matrix: sparse.csr_matrix) -> dict[str, FloatArray]:
+    def probabilities(self, vectors: "Read") -> dict[str, FloatArray]:
         """`predict_proba` of texts that `vectorise` has read already."""
-        logits = np.asarray(matrix @ self._dense) + self.bias
-        return {head: softmax(logits[:, columns]) for head, columns in self.columns.items()}
+        return {head: softmax(vectors.scores[:, columns]) for head, columns in self.columns.items()}
 
-    def explain(
-        self, vectors: sparse.csr_matrix, row: int, head: str, code: str, top: int = 8
-    ) -> list[tuple[str, float]]:
+    def explain(self, vectors: "Read", row: int, head: str, code: str, top: int = 8) -> list[tuple[str, float]]:
         """Words and their signed weight for this code against the mean of its head, largest first."""
-        entries = vectors.indices[vectors.indptr[row] : vectors.indptr[row + 1]]
+        begin, end = vectors.begins[row : row + 2].tolist()
+        entries = vectors.entries[begin:end]
         words = entries[: entries.searchsorted(len(self.words))]  # they stand before the n-grams
-        values = vectors.data[vectors.indptr[row] :][: len(words)]
-        contribution = values * self._apart[words, self._column[head, code]]
+        contribution = vectors.values[begin : begin + len(words)] * self._apart[words, self._column[head, code]]
         strongest = (-np.abs(contribution)).argsort(kind="stable")[:top]
         named = (self.words[i] for i in words[strongest].tolist())
         return list(zip(named, contribution[strongest].tolist(), strict=True))

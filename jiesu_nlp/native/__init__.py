@@ -7,6 +7,7 @@ points; every call runs without Python's lock, so that threads work side by side
 
 import ctypes
 import os
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,8 @@ _STATES = "BEMS"
 _FIRST, _LAST = 0x4E00, 0x9FD5
 """The characters that jieba's tagger knows."""
 _NEVER = -3.14e100
+_LOGS = 4096
+"""Counts up to which logarithms are looked up, so that they are numpy's to the last bit."""
 _ROOM = 64
 """Places that patterns may begin at for which there is room at first; few texts have more."""
 
@@ -136,6 +139,18 @@ class Openings:
             self._lib.vocabulary_free(handle)
 
 
+class Linear:
+    """Weights of a linear map over weighed counts."""
+
+    def __init__(self, idf: NDArray[np.float32], weights: NDArray[np.float32], bias: NDArray[np.float32]) -> None:
+        """Keep the arrays: idf (features,), weights (features, columns), bias (columns,)."""
+        logs = np.log(np.maximum(np.arange(_LOGS, dtype=np.float64), 1))
+        self._arrays = [np.ascontiguousarray(array) for array in (idf, logs, weights, bias)]
+        idf_at, logs_at, weights_at, bias_at = (array.ctypes.data for array in self._arrays)
+        self.columns = weights.shape[1]
+        self.known = (idf_at, logs_at, _LOGS, weights_at, bias_at, self.columns)
+
+
 class Counter:
     """A model's vocabulary: words, then character n-grams, numbered in this order."""
 
@@ -154,18 +169,40 @@ class Counter:
             self._lib.counter_new(*_joined([*words, *grams, *districts]), *sizes, *lengths, lead_weight)
         )
 
-    def count(
-        self, segmenter: Segmenter, texts: Sequence[str]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
-        """Where each text's entries begin, shape (texts + 1,); the entries, ascending a text; their counts."""
-        points, sizes = _joined(texts)
-        room = self._lib.counter_room(self.handle, sizes, len(texts))
-        rows, entries, counts = np.empty(len(texts) + 1, np.int64), np.empty(room, np.int32), np.empty(room)
-        if not self._lib.counter_count(
-            self.handle, segmenter.handle, points, sizes, len(texts), _at(rows), _at(entries), _at(counts)
-        ):
+    def score(self, segmenter: Segmenter, texts: Sequence[str], linear: "Linear") -> tuple[NDArray[Any], ...]:
+        """Read texts and apply a linear map.
+
+        Returns:
+            Where each text's entries begin, int64 (texts + 1,); the entries, int32, ascending a text; their
+            values, float32; the scores, float32 (texts, columns).
+        """
+        sizes = array("I", map(len, texts))
+        points = "".join(texts).encode("utf-32-le", "surrogatepass")
+        room = self._lib.counter_room(self.handle, sizes.tobytes(), len(texts))
+        # One piece of memory for all that comes back: an address takes longer to ask for than a text to read.
+        shapes = (
+            (len(texts) + 1, np.int64),
+            (room, np.int32),
+            (room, np.float32),
+            (len(texts) * linear.columns, np.float32),
+        )
+        ends = np.cumsum([np.dtype(kind).itemsize * n for n, kind in shapes]).tolist()
+        memory = np.empty(ends[-1], np.uint8)
+        begins = [0, *ends[:-1]]
+        at = [memory.ctypes.data + begin for begin in begins]
+        known = (self.handle, segmenter.handle, points, sizes.tobytes(), len(texts), *linear.known)
+        if not self._lib.counter_score(*known, *at):
             raise MemoryError
-        return rows, entries[: rows[-1]].copy(), counts[: rows[-1]].copy()
+        rows, entries, values, scores = (
+            memory[begin:end].view(kind) for begin, end, (_, kind) in zip(begins, ends, shapes, strict=True)
+        )
+        found = rows[-1]
+        return (
+            rows.copy(),
+            entries[:found].copy(),
+            values[:found].copy(),
+            scores.reshape(len(texts), linear.columns).copy(),
+        )
 
     def __del__(self) -> None:
         if handle := self.__dict__.get("handle"):
@@ -202,7 +239,7 @@ def _at(array: NDArray[Any]) -> Any:
 
 def _declared(lib: ctypes.CDLL) -> ctypes.CDLL:
     """State each function's types, which ctypes would guess wrongly for pointers."""
-    pointer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32
+    pointer, text, size, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint32
     signatures: dict[str, tuple[Any, list[Any]]] = {
         "segmenter_new": (pointer, [pointer] * 3 + [size]),
         "segmenter_read": (ctypes.c_long, [pointer, ctypes.c_char_p, size]),
@@ -211,11 +248,14 @@ def _declared(lib: ctypes.CDLL) -> ctypes.CDLL:
         "segmenter_words": (ctypes.c_long, [pointer, pointer, size, pointer, pointer]),
         "segmenter_free": (None, [pointer]),
         "vocabulary_new": (pointer, [pointer, pointer, size]),
-        "openings_find": (ctypes.c_long, [pointer] * 7 + [size, ctypes.c_char_p, size, pointer, pointer, size]),
+        "openings_find": (ctypes.c_long, [pointer] * 7 + [size, text, size, pointer, pointer, size]),
         "vocabulary_free": (None, [pointer]),
         "counter_new": (pointer, [pointer, pointer, size, size, size, number, number, number]),
-        "counter_room": (size, [pointer, pointer, size]),
-        "counter_count": (ctypes.c_int, [pointer] * 4 + [size] + [pointer] * 3),
+        "counter_room": (size, [pointer, text, size]),
+        "counter_score": (
+            ctypes.c_int,
+            [pointer, pointer, text, text, size, pointer, pointer, size, pointer, pointer, size, *[pointer] * 4],
+        ),
         "counter_free": (None, [pointer]),
     }
     for name, (result, arguments) in signatures.items():

@@ -2,6 +2,7 @@
  * and the steps here are those of that module, in its order. */
 #include "native.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -166,7 +167,7 @@ static void sort(desk *d) {
 /* How many occurrences a text of n characters can have. */
 static size_t most(const counter *c, size_t n) { return (n + LEAD) * (1 + c->longest - c->shortest + 1); }
 
-/* Room that `counter_count` needs in `entries` and `counts` for texts of these lengths. */
+/* Room that `counter_score` needs in `entries` and `values` for texts of these lengths. */
 API size_t counter_room(const counter *c, const uint32_t *lengths, size_t texts) {
     size_t all = 0;
     for (size_t i = 0; i < texts; i++) all += most(c, lengths[i]);
@@ -175,8 +176,8 @@ API size_t counter_room(const counter *c, const uint32_t *lengths, size_t texts)
 
 /* Counts the vocabulary in texts that stand one behind the other in `codes`. Row i of the result is
  * entries[row[i]..row[i + 1]], ascending, and their counts. Returns 0 when out of memory. */
-API int counter_count(const counter *c, const segmenter *s, const code *codes, const uint32_t *lengths, size_t texts,
-                      int64_t *row, int32_t *entries, double *counts) {
+static int count_all(const counter *c, const segmenter *s, const code *codes, const uint32_t *lengths, size_t texts,
+                      int64_t *row, int32_t *entries, float *counts) {
     size_t longest = 1, at = 0;
     for (size_t i = 0; i < texts; i++) longest = lengths[i] > longest ? lengths[i] : longest;
     desk d = {0};
@@ -194,7 +195,7 @@ API int counter_count(const counter *c, const segmenter *s, const code *codes, c
         for (size_t k = 0; k < d.n_found; k++) {
             int32_t entry = (int32_t)(d.found[k] / 2);
             if (!k || d.found[k - 1] / 2 != d.found[k] / 2) entries[at] = entry, counts[at++] = 0;
-            counts[at - 1] += d.found[k] & 1 ? c->lead - 1 : 1;
+            counts[at - 1] += (float)(d.found[k] & 1 ? c->lead - 1 : 1); /* exact below 2^24 */
         }
         row[i + 1] = (int64_t)at;
     }
@@ -202,4 +203,42 @@ API int counter_count(const counter *c, const segmenter *s, const code *codes, c
     free(text);
     free(found);
     return good;
+}
+
+/* What `tfidf.py` makes of the counts, in place: 1 + log(count), each block of a row, words and n-grams, at unit
+ * length under idf. logs: of 0..n_logs - 1, so that a logarithm is what the caller's library says it is. */
+static void weigh(const counter *c, const float *idf, const double *logs, size_t n_logs, const int64_t *row,
+                  size_t texts, const int32_t *entries, float *values) {
+    for (size_t i = 0; i < texts; i++)
+        for (int64_t k = row[i], end; k < row[i + 1]; k = end) {
+            double sum = 0;
+            int word = entries[k] < c->words->size;
+            for (end = k; end < row[i + 1] && (entries[end] < c->words->size) == word; end++) {
+                double value = 1 + (values[end] < n_logs ? logs[(size_t)values[end]] : log(values[end]));
+                sum += (value * idf[entries[end]]) * (value * idf[entries[end]]);
+            }
+            double length = sqrt(sum);
+            for (int64_t j = k; j < end; j++) {
+                double value = 1 + (values[j] < n_logs ? logs[(size_t)values[j]] : log(values[j]));
+                values[j] = (float)(value / length);
+            }
+        }
+}
+
+/* Values of the vocabulary in texts, and their product with weights (features x columns) plus a bias: the
+ * sums go in the order of the entries, so that a text's scores do not depend on its batch. */
+API int counter_score(const counter *c, const segmenter *s, const code *codes, const uint32_t *lengths, size_t texts,
+                      const float *idf, const double *logs, size_t n_logs, const float *weights, const float *bias,
+                      size_t columns, int64_t *row, int32_t *entries, float *values, float *scores) {
+    if (!count_all(c, s, codes, lengths, texts, row, entries, values)) return 0;
+    weigh(c, idf, logs, n_logs, row, texts, entries, values);
+    for (size_t i = 0; i < texts; i++, scores += columns) {
+        memset(scores, 0, columns * sizeof *scores);
+        for (int64_t k = row[i]; k < row[i + 1]; k++) {
+            const float *of_entry = weights + (size_t)entries[k] * columns;
+            for (size_t j = 0; j < columns; j++) scores[j] += values[k] * of_entry[j];
+        }
+        for (size_t j = 0; j < columns; j++) scores[j] += bias[j];
+    }
+    return 1;
 }
