@@ -151,13 +151,13 @@ class Classifier:
         probabilities["recurrence"] = text_levels(probabilities["recurrence"], texts, self._recurrence, cues)
         vectors = {head: matrices[id(model)] for head, model in self._by_head.items()}
         ranked = {head: self._rank(head, probabilities[head], options) for head in _RANKED}
-        groups = self._groups(probabilities["category"])
+        groups = map(self._group, probabilities["category"].tolist())
         explained = _EXPLAINED if options.get("explain", True) else ()
         return [
             self._answer(
                 one,
                 {head: rows[i] for head, rows in ranked.items()},
-                groups[i],
+                next(groups),
                 probabilities["recurrence"][i],
                 cues[i],
                 [
@@ -210,20 +210,19 @@ class Classifier:
     def _rank(self, head: str, p: FloatArray, options: Options) -> list[tuple[Scored, ...]]:
         """The most probable labels of each text, as many as an answer shows or is decided by."""
         labels = self._taxonomy.heads[head]
-        order = np.argsort(-p, axis=1, kind="stable")[:, : max(options.get("top", 3), _DECIDING)]
-        chosen = np.take_along_axis(p, order, axis=1).tolist()
+        order = (-p).argsort(axis=1, kind="stable")[:, : max(options.get("top", 3), _DECIDING)]
         return [
-            tuple(Scored(labels[i].code, labels[i].name, value) for i, value in zip(row, values, strict=True))
-            for row, values in zip(order.tolist(), chosen, strict=True)
+            tuple(Scored(labels[i].code, labels[i].name, row[i]) for i in best)
+            for row, best in zip(p.tolist(), order.tolist(), strict=True)
         ]
 
-    def _groups(self, p: FloatArray) -> list[Scored | None]:
-        """七有 or 五性 of each text, where it is sure."""
-        parents = [label.parent for label in self._taxonomy.heads["category"]]
-        names = list(dict.fromkeys(parents))
-        sums = np.stack([p[:, [parent == name for parent in parents]].sum(axis=1, dtype=np.float64) for name in names])
-        best = [(names[i], float(row[i])) for i, row in zip(sums.argmax(axis=0), sums.T, strict=True)]
-        return [Scored(name, name, value) if value >= _GROUP_SURE else None for name, value in best]
+    def _group(self, p: Sequence[float]) -> Scored | None:
+        """七有 or 五性, where it is sure."""
+        sums: dict[str, float] = {}
+        for label, value in zip(self._taxonomy.heads["category"], p, strict=True):
+            sums[label.parent] = sums.get(label.parent, 0.0) + value
+        name = max(sums, key=sums.__getitem__)
+        return Scored(name, name, sums[name]) if sums[name] >= _GROUP_SURE else None
 
 
 def _past(asked: Asked, history: "History", category: str, department: str) -> Past:
