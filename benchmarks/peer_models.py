@@ -5,14 +5,22 @@ of functions: `fit(texts, labels, folder)` writes what it needs, `load(folder)` 
 labels.
 """
 
+import json
 import logging
+import os
 import pickle
+import re
+import sys
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
 Predict = Callable[[Sequence[str]], list[str]]
+FIRST = "小区自来水管老化渗水,居民用水困难,反映多次没人管"
 ENCODER = Path(__file__).parent.parent / "encoders" / "compact"
 
 
@@ -34,7 +42,7 @@ def load_naive(folder: Path) -> Predict:
     import jieba
 
     jieba.setLogLevel(logging.ERROR)
-    return _load_sklearn(folder)
+    return load_hashing(folder)
 
 
 def fit_hashing(texts: Sequence[str], labels: Sequence[str], folder: Path) -> None:
@@ -45,7 +53,7 @@ def fit_hashing(texts: Sequence[str], labels: Sequence[str], folder: Path) -> No
     _save(folder, (vectoriser, LinearSVC().fit(vectoriser.transform(texts), labels)))
 
 
-def _load_sklearn(folder: Path) -> Predict:
+def load_hashing(folder: Path) -> Predict:
     import sklearn.feature_extraction.text
     import sklearn.svm  # noqa: F401
 
@@ -119,8 +127,6 @@ def _means(folder: Path, vectors: np.ndarray) -> Callable[[Sequence[str]], np.nd
 
 
 def load_static(folder: Path) -> Predict:
-    import os
-
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core means one
     machine = pickle.loads((folder / "model.pickle").read_bytes())
     means = _means(folder, np.load(folder / "vectors.npy"))
@@ -167,3 +173,61 @@ def load_explained(folder: Path) -> Predict:
 
     classifier = Classifier.load(folder)
     return lambda texts: [answer.category.code for answer in classifier.classify_batch(texts)]
+
+
+@dataclass(frozen=True)
+class Peer:
+    title: str
+    load: Callable[[Path], Predict]
+    fit: Callable[[Sequence[str], Sequence[str], Path], None] | None = None
+    folder: str = ""
+    """Of another peer that it shares what was trained with."""
+    texts: int = 1000
+    """Messages a round; the slow ones read fewer."""
+
+
+PEERS = {
+    "naive": Peer("jieba, TfidfVectorizer, LinearSVC", load_naive, fit_naive),
+    "hashing": Peer("HashingVectorizer, LinearSVC", load_hashing, fit_hashing),
+    "fasttext": Peer("fastText on characters", load_fasttext, fit_fasttext),
+    "static": Peer("static embeddings", load_static, fit_static),
+    "transformers": Peer("transformers, float32", load_transformers, texts=32),
+    "labels": Peer("ours, four heads", load_labels, folder="default"),
+    "answers": Peer("ours, whole answers", load_answers, folder="default"),
+    "explained": Peer("ours, answers with words", load_explained, folder="default"),
+    "accurate": Peer("ours, `accurate`, four heads", load_labels, folder="accurate", texts=64),
+}
+
+
+def main() -> None:
+    """Load a peer, answer once, then read what one is told to; for ``peers.py``, which measures from outside."""
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a library prints does not come between the answers
+    work, peer = Path(sys.argv[1]), PEERS[sys.argv[2]]
+    predict = peer.load(work / (peer.folder or sys.argv[2]))
+    predict([FIRST])
+    print("{}", file=out, flush=True)
+    messages, held = (json.loads((work / f"{name}.json").read_text()) for name in ("messages", "held"))
+    for line in sys.stdin:
+        order = json.loads(line)
+        texts = messages[order.get("from", 0) : order.get("to", 0)]
+        answer: dict[str, object] = {"labels": predict(held)} if "held" in order else {}
+        begin = time.perf_counter()
+        if order.get("single"):
+            answer["single"] = median(_seconds(predict, text) for text in texts)
+        elif texts:
+            predict(texts)
+        answer["seconds"] = time.perf_counter() - begin
+        peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        answer["peak"] = int(peak[1]) / 1024 if peak else float("nan")
+        print(json.dumps(answer), file=out, flush=True)
+
+
+def _seconds(predict: Predict, text: str) -> float:
+    begin = time.perf_counter()
+    predict([text])
+    return time.perf_counter() - begin
+
+
+if __name__ == "__main__":
+    main()

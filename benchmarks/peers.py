@@ -12,18 +12,17 @@ in --work and used again.
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import numpy as np
-import peer_models as peers
+import peer_models
+from peer_models import PEERS
 from train_default import DATA, ROOT, load, rows
 
 from jiesu_nlp.examples import check, scheme_of
@@ -32,32 +31,6 @@ from jiesu_nlp.models.task import Task, prepare_lesson
 from jiesu_nlp.neardup import near_duplicate_groups
 from jiesu_nlp.taxonomy import Taxonomy
 from jiesu_nlp.text import join_fields
-
-FIRST = "小区自来水管老化渗水,居民用水困难,反映多次没人管"
-
-
-@dataclass(frozen=True)
-class Peer:
-    title: str
-    load: Callable[[Path], peers.Predict]
-    fit: Callable[[Sequence[str], Sequence[str], Path], None] | None = None
-    folder: str = ""
-    """Of another peer that it shares what was trained with."""
-    texts: int = 1000
-    """Messages a round; the slow ones read fewer."""
-
-
-PEERS = {
-    "naive": Peer("jieba, TfidfVectorizer, LinearSVC", peers.load_naive, peers.fit_naive),
-    "hashing": Peer("HashingVectorizer, LinearSVC", peers._load_sklearn, peers.fit_hashing),
-    "fasttext": Peer("fastText on characters", peers.load_fasttext, peers.fit_fasttext),
-    "static": Peer("static embeddings", peers.load_static, peers.fit_static),
-    "transformers": Peer("transformers, float32", peers.load_transformers, texts=32),
-    "labels": Peer("ours, four heads", peers.load_labels, folder="default"),
-    "answers": Peer("ours, whole answers", peers.load_answers, folder="default"),
-    "explained": Peer("ours, answers with words", peers.load_explained, folder="default"),
-    "accurate": Peer("ours, `accurate`, four heads", peers.load_labels, folder="accurate", texts=64),
-}
 
 
 def prepare(work: Path, names: Sequence[str]) -> None:
@@ -71,6 +44,9 @@ def prepare(work: Path, names: Sequence[str]) -> None:
         learned = np.flatnonzero(~np.isin(groups, groups[lesson.held]))
         split = {"train": learned.tolist(), "held": lesson.held.tolist(), "category": targets["category"].tolist()}
         (work / "split.json").write_text(json.dumps(split))
+        messages = [join_fields(r["title"], r["body"]) for r in rows(DATA / "messages.jsonl")]
+        (work / "messages.json").write_text(json.dumps(messages))
+        (work / "held.json").write_text(json.dumps([examples.texts[i] for i in split["held"]]))
     split = json.loads((work / "split.json").read_text())
     examples, codes = load(), Taxonomy.load().codes("category")
     known = [i for i in split["train"] if split["category"][i] >= 0]
@@ -115,13 +91,6 @@ def blend_with(linear: Path, folder: Path) -> None:
     BlendModel(packaged.taxonomy, parts, packaged.weights, packaged.meta).save(str(folder))
 
 
-def held_out(work: Path) -> tuple[list[str], np.ndarray]:
-    split = json.loads((work / "split.json").read_text())
-    texts = load().texts
-    held = [i for i in split["held"] if split["category"][i] >= 0]
-    return [texts[i] for i in held], np.array([split["category"][i] for i in held])
-
-
 class Worker:
     """A process that has loaded a peer, and reads when it is told to."""
 
@@ -129,7 +98,7 @@ class Worker:
         begin = time.perf_counter()
         one_thread = {f"{lib}_NUM_THREADS": "1" for lib in ("OMP", "OPENBLAS", "MKL", "RAYON", "JIESU")}
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "--work", str(work), "--worker", name],
+            [sys.executable, str(Path(peer_models.__file__)), str(work), name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -154,39 +123,10 @@ class Worker:
         self.process.wait()
 
 
-def work_for(name: str, work: Path) -> None:
-    """The other side of `Worker`; answers go where nothing that is printed by a library can."""
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    peer = PEERS[name]
-    predict = peer.load(work / (peer.folder or name))
-    predict([FIRST])
-    print("{}", file=out, flush=True)
-    messages = [join_fields(r["title"], r["body"]) for r in rows(DATA / "messages.jsonl")]
-    for line in sys.stdin:
-        order, answer = json.loads(line), {}
-        if "held" in order:
-            answer["labels"] = predict(held_out(work)[0])
-        texts = messages[order.get("from", 0) : order.get("to", 0)]
-        begin = time.perf_counter()
-        if order.get("single"):
-            taken = [_timed(predict, text) for text in texts]
-            answer["single"] = median(taken)
-        elif texts:
-            predict(texts)
-        answer["seconds"] = time.perf_counter() - begin
-        answer["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps(answer), file=out, flush=True)
-
-
-def _timed(predict: peers.Predict, text: str) -> float:
-    begin = time.perf_counter()
-    predict([text])
-    return time.perf_counter() - begin
-
-
 def measure(work: Path, names: Sequence[str], rounds: int) -> dict[str, dict[str, float]]:
-    target = held_out(work)[1]
+    split = json.loads((work / "split.json").read_text())
+    target = np.array(split["category"])[split["held"]]
+    judged = target >= 0
     codes = list(Taxonomy.load().codes("category"))
     taken: dict[str, dict[str, list[float]]] = {name: {} for name in names}
     for _ in range(rounds):
@@ -218,8 +158,8 @@ def measure(work: Path, names: Sequence[str], rounds: int) -> dict[str, dict[str
         folder = work / (PEERS[name].folder or name)
         result[name]["megabytes"] = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
         if PEERS[name].fit or PEERS[name].folder:
-            labels = first.ask({"held": True})["labels"]
-            result[name]["macro_f1"] = macro_f1(np.eye(len(codes))[[codes.index(label) for label in labels]], target)
+            given = np.eye(len(codes))[[codes.index(label) for label in first.ask({"held": True})["labels"]]]
+            result[name]["macro_f1"] = macro_f1(given[judged], target[judged])
         first.close()
         second.close()
     return result
@@ -266,11 +206,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PEERS, default=list(PEERS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the figures there too")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.worker:
-        work_for(arguments.worker, arguments.work)
-        return
     arguments.work.mkdir(parents=True, exist_ok=True)
     names = list(arguments.only)
     try:

@@ -7,8 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, overload
 
-import numpy as np
-
 from jiesu_nlp.answer import Classification, Evidence, ModelInfo, Recurrence, Rejected, Scored, WordWeight
 from jiesu_nlp.asked import Asked, Options, read_options
 from jiesu_nlp.cues import RECURRENCE_KINDS, Cue, find_cues
