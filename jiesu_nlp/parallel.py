@@ -3,9 +3,10 @@
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from functools import cache
-from itertools import islice
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -22,13 +23,23 @@ def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], jobs: i
     if jobs == 1:
         yield from map(function, items)
         return
-    from joblib import Parallel, delayed
+    # joblib's own loop either waits for all that it handed out or reads on without end; its executor, unlike
+    # Python's, works from a script without a main guard.
+    from joblib.externals.loky import get_reusable_executor
 
-    rest = iter(items)
-    with Parallel(jobs, return_as="generator") as pool:
-        # Some at a time: joblib would read on without end while the caller lags behind.
-        while some := list(islice(rest, _AHEAD * jobs)):
-            yield from pool(delayed(_watched)(function, item) for item in some)
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    pool = get_reusable_executor(jobs, env={"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads})
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(_watched, function, item))
+            if len(waiting) >= _AHEAD * jobs:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BaseException:
+        pool.shutdown(kill_workers=True)
+        raise
 
 
 def _watched(function: Callable[[Item], Result], item: Item) -> Result:

@@ -20,6 +20,7 @@ from jiesu_nlp.tables import shown
 Row = dict[str, Any]
 ENDINGS = (".csv", ".tsv", ".xlsx", ".jsonl", ".ndjson", ".parquet")
 _BLOCK = 1 << 20
+_BATCH = 2000
 _LOST, _FEW_LOST = "\ufffd", 0.02
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _XLSX_ROWS, _XLSX_CHARS = 1_048_575, 32_767
@@ -159,10 +160,8 @@ def _json_lines(path: Path) -> Iterator[Row | Broken]:
 def _parquet(path: Path) -> Iterator[Row | Broken]:
     import polars as pl
 
-    rows, step = pl.scan_parquet(path), 2000
-    total = rows.select(pl.len()).collect().item()
-    for start in range(0, total, step):
-        yield from rows.slice(start, step).collect().iter_rows(named=True)
+    for some in pl.scan_parquet(path).collect_batches(chunk_size=_BATCH, maintain_order=True):
+        yield from some.iter_rows(named=True)
 
 
 def _xlsx(path: Path) -> Iterator[Row | Broken]:
@@ -205,10 +204,8 @@ def write_part(rows: Sequence[Row], columns: Sequence[str], ending: str) -> byte
         import polars as pl
 
         buffer = io.BytesIO()
-        cells = {name: [_cell(row.get(name)) for row in rows] for name in columns}
-        pl.DataFrame({name: pl.Series(name, values, strict=False) for name, values in cells.items()}).write_parquet(
-            buffer
-        )
+        columns_of_part = [_series(name, [row.get(name) for row in rows]) for name in columns]
+        pl.DataFrame(columns_of_part).write_parquet(buffer, compression="lz4")
         return buffer.getvalue()
     text = io.StringIO()
     # Lines end in \r\n so that a lone \r in a cell is quoted.
@@ -217,10 +214,17 @@ def write_part(rows: Sequence[Row], columns: Sequence[str], ending: str) -> byte
     return text.getvalue().encode("utf-8", "replace")
 
 
-def _cell(value: Any) -> Any:
-    if isinstance(value, dict | list):
-        value = json.dumps(value, ensure_ascii=False)
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+def _series(name: str, cells: list[Any]) -> Any:
+    """A column for parquet; nested cells, which only jsonl has, become JSON text."""
+    import polars as pl
+
+    if not {dict, list}.isdisjoint(map(type, cells)):
+        cells = [json.dumps(c, ensure_ascii=False) if isinstance(c, dict | list) else c for c in cells]
+    try:
+        return pl.Series(name, cells, strict=False)
+    except UnicodeEncodeError:  # half of a character, as JSON can write it
+        whole = (c.encode("utf-8", "replace").decode() if isinstance(c, str) else c for c in cells)
+        return pl.Series(name, list(whole), strict=False)
 
 
 def join_parts(parts: Sequence[Path], columns: Sequence[str], out: Path, ending: str) -> None:
