@@ -116,7 +116,7 @@ class Classification:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; ``docs/classification.schema.json`` describes it."""
-        plain: dict[str, Any] = _plain(asdict(self))
+        plain: dict[str, Any] = _plain(self)
         return plain
 
 
@@ -139,6 +139,8 @@ class Rejected:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
+    # `dataclasses.asdict` copies every string and number deeply, which takes longer than to classify a text.
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    names = getattr(type(value), "__dataclass_fields__", None)
+    return {name: _plain(getattr(value, name)) for name in names} if names else value

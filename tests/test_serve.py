@@ -1,3 +1,4 @@
+import asyncio
 import dataclasses
 import json
 import os
@@ -17,6 +18,7 @@ from conftest import SAMPLES
 from fastapi.testclient import TestClient
 
 from jiesu_nlp import classify
+from jiesu_nlp.errors import NoChineseError
 from jiesu_nlp.models.tfidf import TfidfModel
 from jiesu_nlp.predict import default_model_folder
 from jiesu_nlp.serve.app import create_app
@@ -157,6 +159,31 @@ def test_more_than_the_bound_get_429_and_when_to_come_again(tmp_path):
         leave.set()
         held.result(5)
         assert client.post("/v1/classify", json={"text": TEXT}).status_code == 200
+
+
+def test_tickets_that_come_in_together_are_read_together(tmp_path, monkeypatch):
+    from jiesu_nlp.serve import engine as module
+    from jiesu_nlp.serve.schemas import TicketIn
+
+    read = []
+    answers = module._answers
+    monkeypatch.setattr(module, "_answers", lambda classifier, asked: read.append(asked) or answers(classifier, asked))
+    with TestClient(create_app(_settings(tmp_path))) as client:
+        engine = client.app.state.engine
+
+        async def ask():
+            asked = [TicketIn(text=TEXT + str(i), top=1 + i) for i in range(5)]
+            waiting = [asyncio.ensure_future(engine.classify(one)) for one in asked]
+            await asyncio.sleep(0)
+            waiting[2].cancel()
+            bad = asyncio.ensure_future(engine.classify(TicketIn(text="12345")))
+            return await asyncio.gather(*waiting, bad, return_exceptions=True)
+
+        *found, refused = client.portal.call(ask)
+    assert [len(asked) for asked in read] == [5]
+    assert isinstance(found[2], asyncio.CancelledError) and isinstance(refused, NoChineseError)
+    for i in (0, 1, 3, 4):
+        assert found[i] == classify(TEXT + str(i), top=1 + i)
 
 
 def test_what_takes_too_long_is_504(tmp_path):

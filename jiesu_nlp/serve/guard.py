@@ -4,9 +4,9 @@ import asyncio
 import hmac
 import json
 import logging
+import random
 import sys
 import time
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -26,10 +26,9 @@ _SECONDS = Histogram("jiesu_request_seconds", "Seconds a request took, by route"
 _ACTIVE = Gauge("jiesu_active_requests", "Requests that work or wait")
 _RELOADS = Gauge("jiesu_model_reloads", "How often the model was loaded anew")
 
-_HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
+_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+_OF_PAGES = (
     (b"referrer-policy", b"no-referrer"),
-    (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
      b"img-src 'self' data:; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"),
 )  # fmt: skip
@@ -64,8 +63,8 @@ def _counted(scope: Scope, receive: Receive, limit: int, timeout: float) -> Rece
         nonlocal read, whole
         try:
             # When the body is there, the next message is that the client left: nobody waits for that in vain.
-            waiting = None if whole else timeout
-            message: Message = {"type": "http.request"} if read > limit else await asyncio.wait_for(receive(), waiting)
+            async with asyncio.timeout(None if whole else timeout):
+                message: Message = {"type": "http.request"} if read > limit else await receive()
         except TimeoutError:
             raise Problematic(408, "Body too slow", "send the body without pauses", {"connection": "close"}) from None
         whole = not message.get("more_body", False)
@@ -82,19 +81,22 @@ class Guard:
     """Pure ASGI, so that a body that is too large is refused while it comes in."""
 
     def __init__(self, app: ASGIApp, settings: Settings, engine: Engine) -> None:
-        self._app, self._settings, self._engine = app, settings, engine
+        self._app, self._settings = app, settings
+        _ACTIVE.set_function(lambda: engine.active)
+        _RELOADS.set_function(lambda: engine.reloads)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, its body counted and its answer marked."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begin, request_id, answer = time.perf_counter(), uuid.uuid4().hex[:16], _Started()
+        begin, request_id, answer = time.perf_counter(), f"{random.getrandbits(64):016x}", _Started()
 
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answer.status = message["status"]
-                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode()), *_HEADERS]
+                own = _HEADERS if scope["path"].startswith("/v1/") else _HEADERS + _OF_PAGES
+                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode()), *own]
             await send(message)
 
         limit = self._settings.max_file if scope["path"] == "/v1/files" else self._settings.max_body
@@ -131,8 +133,6 @@ class Guard:
         route = getattr(scope.get("route"), "path", "other")
         _REQUESTS.labels(route, status).inc()
         _SECONDS.labels(route).observe(seconds)
-        _ACTIVE.set(self._engine.active)
-        _RELOADS.set(self._engine.reloads)
         fields = {"id": request_id, "method": scope["method"], "route": route, "status": status}
         log.info("request", extra={"fields": fields | {"ms": round(1000 * seconds, 1)}})
 
