@@ -150,7 +150,10 @@ class Classifier:
         vectors = {head: matrices[id(model)] for head, model in self._by_head.items()}
         ranked = {head: self._rank(head, probabilities[head], options) for head in _RANKED}
         groups = map(self._group, probabilities["category"].tolist())
-        explained = _EXPLAINED if options.get("explain", True) else ()
+        explained = {
+            head: self._by_head[head].explain(vectors[head], head, [best[0].code for best in ranked[head]])
+            for head in (_EXPLAINED if options.get("explain", True) else ())
+        }
         return [
             self._answer(
                 one,
@@ -158,11 +161,7 @@ class Classifier:
                 next(groups),
                 probabilities["recurrence"][i],
                 cues[i],
-                [
-                    WordWeight(head, *weight)
-                    for head in explained
-                    for weight in self._by_head[head].explain(vectors[head], i, head, ranked[head][i][0].code)
-                ],
+                [WordWeight(head, *weight) for head, weights in explained.items() for weight in weights[i]],
                 options,
             )
             for i, one in enumerate(asked)

@@ -162,7 +162,7 @@ def test_contributions_of_words_add_up_to_the_decision(bert_folder):
     of = slice(first, first + len(codes))
     logits = (model.logits(read) - model.bias)[0, of]
     for code in (codes[0], codes[-1]):
-        words = model.explain(read, 0, head, code, top=100)
+        (words,) = model.explain(read, head, [code], top=100)
         tokens = read.logits[0][:, of] * model.scale[of] / len(read.logits[0])
         ends = (tokens - tokens.mean(axis=1, keepdims=True))[[0, -1], codes.index(code)].sum()
         assert sum(w for _, w in words) + ends == pytest.approx(logits[codes.index(code)] - logits.mean(), abs=1e-4)
@@ -176,7 +176,7 @@ def test_a_blend_knows_its_parts_and_their_weights(blend_folder):
     assert model.meta["fit"]["weights"]["department"] == pytest.approx(list(model.weights["department"]), abs=1e-4)
     metrics, parts = model.meta["metrics"]["department"], model.meta["fit"]["parts"]
     assert metrics["top1"] >= min(part["department"]["top1"] for part in parts.values()) - 0.1
-    explained = model.explain(model.vectorise([LEAK]), 0, "department", "water")
+    (explained,) = model.explain(model.vectorise([LEAK]), "department", ["water"])
     assert explained == sorted(explained, key=lambda pair: -abs(pair[1]))
 
 

@@ -57,6 +57,8 @@ def test_features_and_scores_are_those_of_the_definition(texts, shape):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(native, "library", lambda: None)
         plain = made.vectorise(texts)
+        explained = made.explain(plain, "b", ["z"] * len(texts), 3)
+    assert made.explain(read, "b", ["z"] * len(texts), 3) == explained
     for name in read._fields:
         assert getattr(read, name).tolist() == getattr(plain, name).tolist(), name
         assert getattr(read, name).dtype == getattr(plain, name).dtype, name

@@ -41,8 +41,8 @@ class Model(Protocol):
     def predict_proba(self, texts: Sequence[str]) -> dict[str, FloatArray]:
         """`probabilities` of texts."""
 
-    def explain(self, vectors: Any, row: int, head: str, code: str, top: int = 8) -> list[tuple[str, float]]:
-        """Words of a text and their signed weight for a code against the mean of its head, largest first."""
+    def explain(self, vectors: Any, head: str, codes: Sequence[str], top: int = 8) -> list[list[tuple[str, float]]]:
+        """Words of each text and their signed weight for its code against the mean of the head, largest first."""
 
     def with_meta(self, meta: Mapping[str, Any]) -> "Model":
         """The same model, saying this of itself."""
@@ -132,12 +132,11 @@ class Migrated:
         """`probabilities` of texts."""
         return self.probabilities(self.vectorise(texts))
 
-    def explain(self, vectors: Any, row: int, head: str, code: str, top: int = 8) -> list[tuple[str, float]]:
-        """For the first of the old codes that became this one."""
-        position = self.taxonomy.codes(head).index(code)
-        return self.model.explain(
-            vectors, row, head, self.model.taxonomy.codes(head)[self.positions[head].index(position)], top
-        )
+    def explain(self, vectors: Any, head: str, codes: Sequence[str], top: int = 8) -> list[list[tuple[str, float]]]:
+        """For the first of the old codes that became each."""
+        new, old = self.taxonomy.codes(head), self.model.taxonomy.codes(head)
+        became = [old[self.positions[head].index(new.index(code))] for code in codes]
+        return self.model.explain(vectors, head, became, top)
 
     def with_meta(self, meta: Mapping[str, Any]) -> "Migrated":
         """The same model, saying this of itself."""

@@ -130,11 +130,14 @@ class BertModel:
         """Without what runs it, which is made anew where it is needed."""
         return type(self), tuple(getattr(self, f.name) for f in fields(self))
 
-    def explain(self, vectors: "Read", row: int, head: str, code: str, top: int = 8) -> list[tuple[str, float]]:
-        """Words and their signed weight for this code against the mean of its head, largest first.
+    def explain(self, vectors: "Read", head: str, codes: Sequence[str], top: int = 8) -> list[list[tuple[str, float]]]:
+        """Words of each text and their signed weight for its code against the mean of the head, largest first.
 
         A word's weight is the sum over its tokens, each of which has read the whole text.
         """
+        return [self._explain(vectors, row, head, code)[:top] for row, code in enumerate(codes)]
+
+    def _explain(self, vectors: "Read", row: int, head: str, code: str) -> list[tuple[str, float]]:
         of = columns(self.taxonomy)[head]
         tokens, text = vectors.logits[row], vectors.texts[row]
         own = tokens[:, of] * self.scale[of] / len(tokens)
@@ -151,7 +154,7 @@ class BertModel:
                 if i >= 0:
                     total[words[i][1]] = total.get(words[i][1], 0.0) + float(weight[token])
             at += len(part) + 2
-        return sorted(total.items(), key=lambda pair: -abs(pair[1]))[:top]
+        return sorted(total.items(), key=lambda pair: -abs(pair[1]))
 
     def with_meta(self, meta: Mapping[str, Any]) -> "BertModel":
         """The same model, saying this of itself."""

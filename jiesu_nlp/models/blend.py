@@ -18,6 +18,9 @@ _FLOOR = 1e-6
 _PARTS: dict[str, type[TfidfModel] | type[BertModel]] = {"tfidf": TfidfModel, "bert": BertModel}
 
 
+_ALL = 10**6
+
+
 @dataclass(frozen=True)
 class BlendModel:
     """A TF-IDF model and an encoder, blended head by head.
@@ -48,13 +51,16 @@ class BlendModel:
         """`probabilities` of texts."""
         return self._blended([part.predict_proba(texts) for part in self.parts])
 
-    def explain(self, vectors: list[Any], row: int, head: str, code: str, top: int = 8) -> list[tuple[str, float]]:
-        """Words and their signed weight for this code against the mean of its head: the parts', added up."""
-        total: dict[str, float] = {}
+    def explain(
+        self, vectors: list[Any], head: str, codes: Sequence[str], top: int = 8
+    ) -> list[list[tuple[str, float]]]:
+        """Words of each text and their signed weight for its code: the parts', added up."""
+        total: list[dict[str, float]] = [{} for _ in codes]
         for part, read, weight in zip(self.parts, vectors, self.weights[head], strict=True):
-            for word, value in part.explain(read, row, head, code, top=10**6):
-                total[word] = total.get(word, 0.0) + weight * value
-        return sorted(total.items(), key=lambda pair: -abs(pair[1]))[:top]
+            for known, words in zip(total, part.explain(read, head, codes, _ALL), strict=True):
+                for word, value in words:
+                    known[word] = known.get(word, 0.0) + weight * value
+        return [sorted(known.items(), key=lambda pair: -abs(pair[1]))[:top] for known in total]
 
     def with_meta(self, meta: Mapping[str, Any]) -> "BlendModel":
         """The same model, saying this of itself."""

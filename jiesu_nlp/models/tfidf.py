@@ -133,15 +133,16 @@ class TfidfModel:
         """`predict_proba` of texts that `vectorise` has read already."""
         return {head: softmax(vectors.scores[:, columns]) for head, columns in self.columns.items()}
 
-    def explain(self, vectors: "Read", row: int, head: str, code: str, top: int = 8) -> list[tuple[str, float]]:
-        """Words and their signed weight for this code against the mean of its head, largest first."""
-        begin, end = vectors.begins[row : row + 2].tolist()
-        entries = vectors.entries[begin:end]
-        words = entries[: entries.searchsorted(len(self.words))]  # they stand before the n-grams
-        contribution = vectors.values[begin : begin + len(words)] * self._apart[words, self._column[head, code]]
-        strongest = (-np.abs(contribution)).argsort(kind="stable")[:top]
-        named = (self.words[i] for i in words[strongest].tolist())
-        return list(zip(named, contribution[strongest].tolist(), strict=True))
+    def explain(self, vectors: "Read", head: str, codes: Sequence[str], top: int = 8) -> list[list[tuple[str, float]]]:
+        """Words of each text and their signed weight for its code against the mean of the head, largest first."""
+        columns = [self._column[head, code] for code in codes]
+        numbers, weights = (native.strongest if native.library() else _strongest)(
+            *vectors[:3], self._apart, columns, top
+        )
+        return [
+            [(self.words[i], weight) for i, weight in zip(*row, strict=True) if i >= 0]
+            for row in zip(numbers, weights, strict=True)
+        ]
 
     def with_meta(self, meta: Mapping[str, Any]) -> "TfidfModel":
         """The same model, saying this of itself."""
@@ -182,3 +183,22 @@ class TfidfModel:
 
 
 _ARRAYS = {"idf": "F32", "weights": "I8", "scale": "F32", "bias": "F32", "words": "U8", "chars": "U8"}
+
+
+def _strongest(
+    begins: NDArray[np.int64],
+    entries: NDArray[np.int32],
+    values: FloatArray,
+    weights: FloatArray,
+    columns: Sequence[int],
+    top: int,
+) -> tuple[list[list[int]], list[list[float]]]:
+    """`native.strongest` in numpy."""
+    found, weight = [], []
+    for begin, end, column in zip(begins.tolist(), begins[1:].tolist(), columns, strict=False):
+        words = entries[begin:end][entries[begin:end] < len(weights)]
+        contribution = values[begin : begin + len(words)] * weights[words, column]
+        order = np.argsort(-np.abs(contribution), kind="stable")[:top]
+        found.append(words[order].tolist())
+        weight.append(contribution[order].tolist())
+    return found, weight

@@ -209,6 +209,32 @@ class Counter:
             self._lib.counter_free(handle)
 
 
+def strongest(
+    rows: NDArray[np.int64],
+    entries: NDArray[np.int32],
+    values: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    columns: Sequence[int],
+    top: int,
+) -> tuple[list[list[int]], list[list[float]]]:
+    """The entries, among those that have weights, that weigh most in each text's score of its column.
+
+    Args:
+        rows, entries, values: as `Counter.score` gives them. weights: shape (words, columns).
+        columns: one a text.
+
+    Returns:
+        Entries, heaviest first, -1 behind a text's last, and their signed weights.
+    """
+    top = min(top, int(np.diff(rows).max(initial=0)))
+    chosen = np.array(columns, np.int32)
+    found, weight = np.empty((len(columns), top), np.int32), np.empty((len(columns), top), np.float32)
+    words, width = weights.shape
+    read = _at(rows), _at(entries), _at(values), len(columns), _at(weights), width, _at(chosen), words, top
+    _required().counter_strongest(*read, _at(found), _at(weight))
+    return found.tolist(), weight.tolist()
+
+
 def _required() -> ctypes.CDLL:
     if (found := library()) is None:
         raise ImportError("the compiled part of jiesu_nlp is not there; install the package again with a C compiler")
@@ -255,6 +281,10 @@ def _declared(lib: ctypes.CDLL) -> ctypes.CDLL:
         "counter_score": (
             ctypes.c_int,
             [pointer, pointer, text, text, size, pointer, pointer, size, pointer, pointer, size, *[pointer] * 4],
+        ),
+        "counter_strongest": (
+            None,
+            [*[pointer] * 3, size, pointer, size, pointer, ctypes.c_int32, size, pointer, pointer],
         ),
         "counter_free": (None, [pointer]),
     }

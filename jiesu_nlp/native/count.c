@@ -242,3 +242,25 @@ API int counter_score(const counter *c, const segmenter *s, const code *codes, c
     }
     return 1;
 }
+
+/* The entries below `words` that weigh most, signed, in each text's score of one column: `top` a text, heaviest
+ * first, the earlier of two alike first; -1 where a text has fewer. */
+API void counter_strongest(const int64_t *row, const int32_t *entries, const float *values, size_t texts,
+                           const float *weights, size_t columns, const int32_t *column, int32_t words, size_t top,
+                           int32_t *strongest, float *weight) {
+    for (size_t i = 0; i < texts; i++, strongest += top, weight += top) {
+        size_t found = 0;
+        for (int64_t k = row[i]; k < row[i + 1] && entries[k] < words; k++) {
+            float now = values[k] * weights[(size_t)entries[k] * columns + (size_t)column[i]];
+            size_t at = found;
+            while (at && fabsf(weight[at - 1]) < fabsf(now)) at--;
+            if (at == top) continue;
+            found += found < top;
+            memmove(strongest + at + 1, strongest + at, (found - at - 1) * sizeof *strongest);
+            memmove(weight + at + 1, weight + at, (found - at - 1) * sizeof *weight);
+            strongest[at] = entries[k];
+            weight[at] = now;
+        }
+        for (; found < top; found++) strongest[found] = -1;
+    }
+}
