@@ -58,6 +58,10 @@ class Connection(asyncio.Protocol):
             self.read = b""
             self.waiting.set_result(int(head[9:12]))
 
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.waiting and not self.waiting.done():
+            self.waiting.set_exception(ConnectionError("the server is gone"))
+
     async def send(self, request: bytes) -> int:
         self.waiting = asyncio.get_running_loop().create_future()
         self.transport.write(request)
