@@ -14,11 +14,10 @@ check: $(VENV)/.dev  ## lint, types and the docs' examples
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_docs.py
 
-bench: $(VENV)/.dev  ## retrain the default model's variants and print their figures
-	$(BIN)/python benchmarks/train_default.py $(VENV)/bench-model
-	$(BIN)/python benchmarks/learning_curve.py
+bench: $(VENV)/.dev  ## peers and our models side by side: accuracy, speed, memory
+	$(BIN)/python benchmarks/peers.py
 
-$(VENV)/.base: pyproject.toml requirements/base.txt
+$(VENV)/.base: pyproject.toml hatch_build.py requirements/base.txt $(wildcard jiesu_nlp/native/*.[ch])
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c requirements/base.txt -e .
 	touch $@

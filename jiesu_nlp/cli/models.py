@@ -215,15 +215,18 @@ def info(model: ModelOption = None, as_json: JsonOption = False) -> None:
 
     例:jiesu info --model 模型
     """
+    from jiesu_nlp import native
     from jiesu_nlp.models.load import load_model
 
     with errors():
         loaded = load_model(model)
     shown = {k: v for k, v in loaded.meta.items() if k != "taxonomy"}
     shown["taxonomy"] = {"name": loaded.taxonomy.name, "version": loaded.taxonomy.version, "hash": loaded.taxonomy.hash}
+    shown["compiled"] = bool(native.library())
     if as_json:
         typer.echo(json.dumps(shown, ensure_ascii=False))
         return
     out.print(f"{shown['name']} {shown['version']},体系 {loaded.taxonomy.name} {loaded.taxonomy.version}")
     out.print(f"数据 {shown['data']['rows']} 行,指纹 {shown['data']['fingerprint']}")
+    out.print("编译部分:有" if shown["compiled"] else "编译部分:无(安装时没有 C 编译器),答案相同,速度约为五分之一")
     figures(shown["metrics"])
