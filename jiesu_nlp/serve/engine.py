@@ -19,6 +19,8 @@ _AT_ONCE, _SHORT = 0.003, 4000
 """Seconds that a usual text takes a model, and characters of a text, up to which it is classified where it comes in:
 on a thread of its own it would wait longer for Python's lock than that."""
 log = logging.getLogger("jiesu_nlp.serve")
+_TURNS = 4
+"""Turns of the event loop that a ticket waits for others: from its socket to its route takes two."""
 _WARM_UP = "小区自来水管老化渗水,居民用水困难,反映多次没人管。" * 14
 """As long as a ticket is on the mean."""
 
@@ -102,10 +104,17 @@ class Engine:
             return (await self.run(lambda classifier: _answers(classifier, [asked])))[0]
         self._check_bound()
         if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._answer_waiting)
+            asyncio.get_running_loop().call_soon(self._gather, _TURNS)
         answer: asyncio.Future[Classification] = asyncio.get_running_loop().create_future()
         self._waiting.append((asked, answer))
         return await answer
+
+    def _gather(self, turns: int) -> None:
+        """Let what has come in meanwhile join, for some turns of the loop, which take no time when all is quiet."""
+        if turns:
+            asyncio.get_running_loop().call_soon(self._gather, turns - 1)
+        else:
+            self._answer_waiting()
 
     def _answer_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
