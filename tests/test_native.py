@@ -128,3 +128,13 @@ def test_a_damaged_library_is_left_alone(tmp_path, monkeypatch):
     (tmp_path / "libjiesu.so").write_bytes(b"not a library")
     monkeypatch.setattr(native, "__file__", str(tmp_path / "__init__.py"))
     assert native.library.__wrapped__() is None
+
+
+def test_a_library_from_other_sources_is_left_alone(sources, monkeypatch):
+    import hatch_build
+
+    header = (sources / "native.h").read_text()
+    (sources / "native.h").write_text(header.replace(f"#define VERSION {native.VERSION}", "#define VERSION 999"))
+    assert hatch_build.compile_library(sources) is None
+    monkeypatch.setattr(native, "__file__", str(sources / "__init__.py"))
+    assert native.library.__wrapped__() is None

@@ -35,12 +35,15 @@ def library() -> ctypes.CDLL | None:
     for name in LIBRARIES:
         if (path := Path(__file__).parent / name).exists():
             try:
-                return _declared(ctypes.CDLL(str(path)))
-            except OSError:  # of another machine, or damaged
+                found = ctypes.CDLL(str(path))
+                return _declared(found) if found.native_version() == VERSION else None
+            except (OSError, AttributeError):  # of another machine or other sources, or damaged
                 return None
     return None
 
 
+VERSION = 1
+"""Of the functions below, as the sources have it."""
 LIBRARIES = ("libjiesu.so", "libjiesu.dylib", "jiesu.dll")
 
 

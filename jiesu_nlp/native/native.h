@@ -18,6 +18,10 @@
 #define API __attribute__((visibility("default")))
 #endif
 
+/* Raised whenever a function that is called from outside changes, together with VERSION in __init__.py: a library
+ * that was compiled from other sources is then left alone. */
+#define VERSION 1
+
 /* vocabulary.c */
 typedef struct {
     trie *strings;

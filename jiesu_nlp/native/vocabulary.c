@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+API int native_version(void) { return VERSION; }
+
 API void vocabulary_free(vocabulary *v) {
     if (!v) return;
     trie_free(v->strings);
