@@ -195,7 +195,7 @@ PEERS = {
     "labels": Peer("ours, four heads", load_labels, folder="default"),
     "answers": Peer("ours, whole answers", load_answers, folder="default"),
     "explained": Peer("ours, answers with words", load_explained, folder="default"),
-    "accurate": Peer("ours, `accurate`, four heads", load_labels, folder="accurate", texts=64),
+    "accurate": Peer("ours, accurate, four heads", load_labels, folder="accurate", texts=64),
 }
 
 

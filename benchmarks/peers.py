@@ -185,14 +185,12 @@ def plot(result: dict[str, dict[str, float]], path: Path) -> None:
 
     plt.rcParams["svg.fonttype"] = "none"
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    for name, values in result.items():
-        if "macro_f1" not in values:
-            continue
-        ours = bool(PEERS[name].folder)
-        axes.scatter(values["one"], values["macro_f1"], s=60, color="C3" if ours else "C0", zorder=3)
-        axes.annotate(
-            PEERS[name].title, (values["one"], values["macro_f1"]), (0, 8), textcoords="offset points", ha="center"
-        )
+    shown = [(name, values) for name, values in result.items() if "macro_f1" in values and name != "explained"]
+    for place, (name, values) in enumerate(sorted(shown, key=lambda pair: pair[1]["one"])):
+        at = values["one"], values["macro_f1"]
+        axes.scatter(*at, s=60, color="C3" if PEERS[name].folder else "C0", zorder=3)
+        above = (0, 8 if place % 2 else -16)  # neighbours' names would overlap
+        axes.annotate(PEERS[name].title, at, above, textcoords="offset points", ha="center")
     axes.set(xscale="log", xlabel="tickets a second on one core", ylabel="category macro-F1, held out")
     axes.grid(alpha=0.3)
     axes.margins(0.2)

@@ -228,5 +228,5 @@ def info(model: ModelOption = None, as_json: JsonOption = False) -> None:
         return
     out.print(f"{shown['name']} {shown['version']},体系 {loaded.taxonomy.name} {loaded.taxonomy.version}")
     out.print(f"数据 {shown['data']['rows']} 行,指纹 {shown['data']['fingerprint']}")
-    out.print("编译部分:有" if shown["compiled"] else "编译部分:无(安装时没有 C 编译器),答案相同,速度约为五分之一")
+    out.print("编译部分:有" if shown["compiled"] else "编译部分:无(安装时没有 C 编译器),答案相同,速度约为七分之一")
     figures(shown["metrics"])
