@@ -189,7 +189,7 @@ def plot(result: dict[str, dict[str, float]], path: Path) -> None:
     for place, (name, values) in enumerate(sorted(shown, key=lambda pair: pair[1]["one"])):
         at = values["one"], values["macro_f1"]
         axes.scatter(*at, s=60, color="C3" if PEERS[name].folder else "C0", zorder=3)
-        above = (0, 8 if place % 2 else -16)  # neighbours' names would overlap
+        above = (0, -16 if place % 2 else 8)  # neighbours' names would overlap
         axes.annotate(PEERS[name].title, at, above, textcoords="offset points", ha="center")
     axes.set(xscale="log", xlabel="tickets a second on one core", ylabel="category macro-F1, held out")
     axes.grid(alpha=0.3)
