@@ -17,6 +17,7 @@ from jiesu_nlp.text import lead, normalise
 _DIGITS = re.compile(r"[0-9]+")
 _REPEAT = re.compile(r"(.)\1{2,}", re.DOTALL)
 _SPACE = re.compile(r"\s+")
+_MOST = 16
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,18 @@ class FeatureConfig:
     char_min: int = 1
     char_max: int = 3
     lead_weight: int = 3
+
+    def __post_init__(self) -> None:
+        """Check the lengths and the weight.
+
+        Raises:
+            ValueError: not whole numbers, or lengths that no n-gram can have.
+        """
+        values = (self.char_min, self.char_max, self.lead_weight)
+        if not all(type(value) is int and 1 <= value <= _MOST for value in values) or self.char_min > self.char_max:
+            raise ValueError(
+                f"lengths of n-grams and the weight of the lead are 1 to {_MOST}, the shorter length first"
+            )
 
     def to_dict(self) -> dict[str, int]:
         """JSON-ready form."""

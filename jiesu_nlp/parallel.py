@@ -25,21 +25,30 @@ def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], jobs: i
         return
     # joblib's own loop either waits for all that it handed out or reads on without end; its executor, unlike
     # Python's, works from a script without a main guard.
-    from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky import ProcessPoolExecutor
 
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    pool = get_reusable_executor(jobs, env={"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads})
+    pool = ProcessPoolExecutor(jobs, env={"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads})
     waiting: deque[Future[Result]] = deque()
+    rest, wrong = iter(items), None
     try:
-        for item in items:
-            waiting.append(pool.submit(_watched, function, item))
+        while wrong is None:
+            try:
+                waiting.append(pool.submit(_watched, function, next(rest)))
+            except StopIteration:
+                break
+            except Exception as error:  # of the items: what was begun before is finished first
+                wrong = error
             if len(waiting) >= _AHEAD * jobs:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+        if wrong is not None:
+            raise wrong
     except BaseException:
         pool.shutdown(kill_workers=True)
         raise
+    pool.shutdown()
 
 
 def _watched(function: Callable[[Item], Result], item: Item) -> Result:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jiesu_nlp import native
+from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.features import FeatureConfig, count_features, districts
 from jiesu_nlp.models.tfidf import TfidfModel
 from jiesu_nlp.segment import segment_at
@@ -69,6 +70,25 @@ def test_a_count_beyond_the_table_of_logarithms():
     read = made.vectorise(["望 " * 9000, ""])
     assert read.begins.tolist() == [0, 2, 2] and np.allclose(read.values * made.idf, 1)
     assert read.scores[1].tolist() == made.bias.tolist()
+
+
+def test_a_word_that_only_the_cut_lead_has_counts_nothing_where_the_lead_weighs_one():
+    text = "甲," * 29 + ",中华人民共和国"
+    made = model(["中", "甲", "中华人民共和国"], ["甲"], FeatureConfig(1, 3, 1))
+    assert made.vectorise([text]).entries.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 3), (0, 3, 3), (1, 3, 0), (1, 3.0, 3), (1, 99, 3)])
+def test_features_that_cannot_be_are_refused(shape, tmp_path):
+    with pytest.raises(ValueError, match="lengths"):
+        FeatureConfig(*shape)
+    made = model(["中"], ["中"], FeatureConfig())
+    made.save(str(tmp_path))
+    meta = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
+    meta["features"] = dict(zip(("char_min", "char_max", "lead_weight"), shape, strict=True))
+    (tmp_path / "model.json").write_text(json.dumps(meta), encoding="utf-8")
+    with pytest.raises(ModelFormatError):
+        TfidfModel.load(str(tmp_path))
 
 
 def test_whole_answers_are_the_same_without_it(data_folder):

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from jiesu_nlp import classify
 from jiesu_nlp.cli import app
 from jiesu_nlp.errors import TableError
+from jiesu_nlp.parallel import map_ahead
 from jiesu_nlp.relabel import LABEL_COLUMNS, relabel
 
 TEXTS = ["小区停水三天了", "公司拖欠工资", "路灯坏了没人修", "楼下烧烤油烟太大", "建议增加公交班次"]
@@ -236,3 +237,22 @@ def test_the_command(table, tmp_path):
     counted = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
     assert counted["rows"] == 23 and counted["changed"]["department"]["water"]["water"] > 0
     assert CliRunner().invoke(app, ["relabel", "no.csv", str(out)]).exit_code == 2
+
+
+def test_two_jobs_at_a_time_do_not_end_each_other():
+    first, second = map_ahead(abs, range(-40, 0), 2), map_ahead(abs, range(-40, 0), 2)
+    assert next(first) == next(second) == 40
+    first.close()
+    assert list(second) == list(range(39, 0, -1))
+
+
+def test_what_was_begun_before_the_items_break_is_finished():
+    def items():
+        yield from (-1, -2, -3)
+        raise TableError("broken")
+
+    found = []
+    with pytest.raises(TableError):
+        for one in map_ahead(abs, items(), 2):
+            found.append(one)
+    assert found == [1, 2, 3]

@@ -16,12 +16,13 @@ from scipy import sparse
 from jiesu_nlp import native
 from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.features import FeatureConfig, count_features, districts
-from jiesu_nlp.models.base import FloatArray, columns, softmax, stored_taxonomy, width
+from jiesu_nlp.models.base import FloatArray, columns, joined, softmax, stored_taxonomy, width
 from jiesu_nlp.models.store import check_arrays, read_folder, write_folder
 from jiesu_nlp.segment import compiled
 from jiesu_nlp.taxonomy import Taxonomy
 
 KIND = "tfidf"
+_CHUNK = 1000
 
 
 class Read(NamedTuple):
@@ -127,7 +128,9 @@ class TfidfModel:
         A text's row does not depend on what else is in the batch: the product is computed row by
         row in feature order, never by a blocked kernel.
         """
-        return self.probabilities(self.vectorise(texts))
+        # Some at a time: room is made for the most that the texts can hold.
+        starts = range(0, max(len(texts), 1), _CHUNK)
+        return joined([self.probabilities(self.vectorise(texts[at : at + _CHUNK])) for at in starts])
 
     def probabilities(self, vectors: "Read") -> dict[str, FloatArray]:
         """`predict_proba` of texts that `vectorise` has read already."""
@@ -173,7 +176,7 @@ class TfidfModel:
         try:
             words, chars = (tuple(arrays[k].tobytes().decode().split("\n")) for k in ("words", "chars"))
             config = FeatureConfig(**meta["features"])
-        except (KeyError, TypeError, UnicodeDecodeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ModelFormatError(f"{folder}: model.json or the vocabulary is malformed ({error!r})") from error
         features, columns = len(words) + len(chars), width(taxonomy)
         shapes = {"idf": (features,), "weights": (features, columns), "scale": (columns,), "bias": (columns,)}

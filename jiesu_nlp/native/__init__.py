@@ -21,8 +21,8 @@ _STATES = "BEMS"
 _FIRST, _LAST = 0x4E00, 0x9FD5
 """The characters that jieba's tagger knows."""
 _NEVER = -3.14e100
-_LOGS = 4096
-"""Counts up to which logarithms are looked up, so that they are numpy's to the last bit."""
+_LOGS = 1 << 17
+"""Counts up to which logarithms are looked up, so that they are numpy's to the last bit; no text has more."""
 _ROOM = 64
 """Places that patterns may begin at for which there is room at first; few texts have more."""
 
@@ -36,9 +36,10 @@ def library() -> ctypes.CDLL | None:
         if (path := Path(__file__).parent / name).exists():
             try:
                 found = ctypes.CDLL(str(path))
-                return _declared(found) if found.native_version() == VERSION else None
+                if found.native_version() == VERSION:
+                    return _declared(found)
             except (OSError, AttributeError):  # of another machine or other sources, or damaged
-                return None
+                continue
     return None
 
 
@@ -63,7 +64,7 @@ class Segmenter:
             words: to add, each with `frequency`, as ``Tokenizer.add_word`` would.
 
         Raises:
-            MemoryError: there is no memory for it.
+            MemoryError: there is no memory for it, or the dictionary is none of jieba's.
         """
         start = np.array([tagger["start"][state] for state in _STATES])
         step = np.array([[tagger["trans"][a].get(b, _NEVER) for b in _STATES] for a in _STATES])
@@ -148,7 +149,8 @@ class Linear:
     def __init__(self, idf: NDArray[np.float32], weights: NDArray[np.float32], bias: NDArray[np.float32]) -> None:
         """Keep the arrays: idf (features,), weights (features, columns), bias (columns,)."""
         logs = np.log(np.maximum(np.arange(_LOGS, dtype=np.float64), 1))
-        self._arrays = [np.ascontiguousarray(array) for array in (idf, logs, weights, bias)]
+        single = [np.ascontiguousarray(array, np.float32) for array in (idf, weights, bias)]
+        self._arrays = [single[0], logs, *single[1:]]
         idf_at, logs_at, weights_at, bias_at = (array.ctypes.data for array in self._arrays)
         self.columns = weights.shape[1]
         self.known = (idf_at, logs_at, _LOGS, weights_at, bias_at, self.columns)
@@ -230,7 +232,7 @@ def strongest(
         Entries, heaviest first, -1 behind a text's last, and their signed weights.
     """
     top = min(top, int(np.diff(rows).max(initial=0)))
-    chosen = np.array(columns, np.int32)
+    weights, chosen = np.ascontiguousarray(weights, np.float32), np.array(columns, np.int32)
     found, weight = np.empty((len(columns), top), np.int32), np.empty((len(columns), top), np.float32)
     words, width = weights.shape
     read = _at(rows), _at(entries), _at(values), len(columns), _at(weights), width, _at(chosen), words, top

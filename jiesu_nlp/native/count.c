@@ -165,7 +165,9 @@ static void sort(desk *d) {
 }
 
 /* How many occurrences a text of n characters can have. */
-static size_t most(const counter *c, size_t n) { return (n + LEAD) * (1 + c->longest - c->shortest + 1); }
+static size_t most(const counter *c, size_t n) {
+    return (n + LEAD) * (1 + (c->longest < c->shortest ? 0 : (size_t)c->longest - c->shortest + 1));
+}
 
 /* Room that `counter_score` needs in `entries` and `values` for texts of these lengths. */
 API size_t counter_room(const counter *c, const uint32_t *lengths, size_t texts) {
@@ -188,7 +190,7 @@ static int count_all(const counter *c, const segmenter *s, const code *codes, co
     for (size_t i = 0; good && i < texts; codes += lengths[i++]) {
         d.text = text, d.folded = text + longest, d.collapsed = text + 2 * longest;
         d.ends = found, d.found = found + longest, d.spare = d.found + most(c, longest), d.n_found = 0;
-        size_t n = prepare(c, codes, lengths[i], &d), lead = lead_end(d.text, n);
+        size_t n = prepare(c, codes, lengths[i], &d), lead = c->lead > 1 ? lead_end(d.text, n) : 0;
         count_words(c, s, n, lead, &d);
         count_grams(c, n, lead, &d);
         sort(&d);

@@ -63,7 +63,8 @@ API int segmenter_add(segmenter *s, const code *word, size_t n, double count, in
     return 1;
 }
 
-/* Reads a dictionary: lines of "word count tag" in UTF-8. Returns the words read, or -1. */
+/* Reads a dictionary: lines of "word count tag" in UTF-8. Returns the number of lines, or -1 where there is no
+ * memory or a word has more than 64 characters. */
 API long segmenter_read(segmenter *s, const uint8_t *text, size_t size) {
     code word[64];
     long read = 0;

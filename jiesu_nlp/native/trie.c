@@ -18,14 +18,13 @@ void trie_free(trie *t) {
 }
 
 static int grow(trie *t) {
-    trie larger = {.mask = 2 * t->mask + 1};
-    larger.slots = calloc(larger.mask + 1, sizeof *larger.slots);
-    if (!larger.slots) return 0;
+    uint64_t mask = 2 * t->mask + 1, *slots = calloc(mask + 1, sizeof *slots);
+    if (!slots) return 0;
     for (uint64_t i = 0; i <= t->mask; i++)
-        if (t->slots[i]) *trie_slot(&larger, t->slots[i] >> TRIE_BITS) = t->slots[i];
+        if (t->slots[i]) *trie_slot(slots, mask, t->slots[i] >> TRIE_BITS) = t->slots[i];
     free(t->slots);
-    t->slots = larger.slots;
-    t->mask = larger.mask;
+    t->slots = slots;
+    t->mask = mask;
     return 1;
 }
 
@@ -36,7 +35,7 @@ uint32_t trie_put(trie *t, const code *s, size_t n) {
         if (!next) {
             if (t->size >> TRIE_BITS || (2 * (uint64_t)t->size > t->mask && !grow(t))) return 0;
             next = t->size++;
-            *trie_slot(t, trie_key(node, s[i])) = trie_key(node, s[i]) << TRIE_BITS | next;
+            *trie_slot(t->slots, t->mask, trie_key(node, s[i])) = trie_key(node, s[i]) << TRIE_BITS | next;
             if (!node && s[i] < TRIE_FIRST) t->first[s[i]] = next;
         }
         node = next;

@@ -23,21 +23,16 @@ typedef struct {
 
 static inline uint64_t trie_key(uint32_t node, code c) { return (uint64_t)node << TRIE_BITS | c; }
 
-static inline uint64_t trie_place(const trie *t, uint64_t key) {
-    key *= 0x9e3779b97f4a7c15u;
-    return (key ^ key >> 32) & t->mask;
-}
-
 /* The slot of a key, or the free one where it would be. */
-static inline uint64_t *trie_slot(const trie *t, uint64_t key) {
-    uint64_t i = trie_place(t, key);
-    while (t->slots[i] && t->slots[i] >> TRIE_BITS != key) i = (i + 1) & t->mask;
-    return t->slots + i;
+static inline uint64_t *trie_slot(uint64_t *slots, uint64_t mask, uint64_t key) {
+    uint64_t mixed = key * 0x9e3779b97f4a7c15u, i = (mixed ^ mixed >> 32) & mask;
+    while (slots[i] && slots[i] >> TRIE_BITS != key) i = (i + 1) & mask;
+    return slots + i;
 }
 
 static inline uint32_t trie_child(const trie *t, uint32_t node, code c) {
     if (!node && c < TRIE_FIRST) return t->first[c];
-    return *trie_slot(t, trie_key(node, c)) & ((1u << TRIE_BITS) - 1);
+    return *trie_slot(t->slots, t->mask, trie_key(node, c)) & ((1u << TRIE_BITS) - 1);
 }
 
 trie *trie_new(size_t nodes); /* with room for so many before it grows */

@@ -53,8 +53,9 @@ API long openings_find(const vocabulary *v, const uint32_t *first_at, const uint
                        const uint32_t *later, const uint32_t *within, const uint32_t *pattern, size_t openings,
                        const code *text, size_t n, uint32_t *at, uint32_t *number, size_t room) {
     /* By opening, the next place of what must follow; by pattern, the last one written; plus one. */
-    size_t found = 0, *seen = calloc(2 * openings, sizeof *seen), *written = seen + openings;
+    size_t found = 0, *seen = calloc(2 * openings + 1, sizeof *seen);
     if (!seen) return -1;
+    size_t *written = seen + openings;
     for (size_t i = n; i-- > 0;) {
         uint32_t node = trie_child(v->strings, 0, text[i]), start = node;
         for (size_t k = i; node; node = ++k < n ? trie_child(v->strings, node, text[k]) : 0) {

@@ -9,18 +9,18 @@ from dataclasses import replace
 from typing import TypeVar
 
 from jiesu_nlp.models.store import model_folder
-from jiesu_nlp.predict import Classification, Classifier
+from jiesu_nlp.predict import Classification, Classifier, Rejected
 from jiesu_nlp.serve.schemas import TicketIn
 from jiesu_nlp.serve.settings import Settings
 from jiesu_nlp.text import check_text
 
 Result = TypeVar("Result")
-_AT_ONCE, _SHORT = 0.003, 4000
-"""Seconds that a usual text takes a model, and characters of a text, up to which it is classified where it comes in:
-on a thread of its own it would wait longer for Python's lock than that."""
+_AT_ONCE, _SHORT = 0.003, 8000
+"""Seconds that a usual text takes a model, and characters of all texts that wait, up to which they are classified where
+they come in: on a thread they would wait longer for Python's lock than that."""
 log = logging.getLogger("jiesu_nlp.serve")
 _TURNS = 4
-"""Turns of the event loop that a ticket waits for others: from its socket to its route takes two."""
+"""Turns of the event loop that a ticket waits for others; from its socket to its route takes two."""
 _WARM_UP = "小区自来水管老化渗水,居民用水困难,反映多次没人管。" * 14
 """As long as a ticket is on the mean."""
 
@@ -59,8 +59,8 @@ class Engine:
         stamp = self._current()
         loaded = Classifier.load(self._folder)
         loaded.classify("热身")  # what is read on first use is read now, and what is wrong is found
-        self._quick = min(_seconds(loaded, _WARM_UP) for _ in range(5)) < _AT_ONCE
-        self.classifier, self._stamp = loaded, stamp
+        quick = min(_seconds(loaded, _WARM_UP) for _ in range(5)) < _AT_ONCE
+        self.classifier, self._quick, self._stamp = loaded, quick, stamp
 
     def _current(self) -> object:
         try:
@@ -94,15 +94,16 @@ class Engine:
         return f"{meta.get('name')} {meta.get('version')}"
 
     async def classify(self, asked: TicketIn) -> Classification:
-        """One answer without a history; tickets that come in at the same time are read together.
+        """One answer without a history; short tickets that come in at the same time are read together, here.
 
         Raises:
-            InvalidTextError: the text cannot be classified. BusyError, TimeoutError: as `run`.
+            InvalidTextError: the text cannot be classified. BusyError: as `run`. TimeoutError: as `run`, where a
+                thread does it.
         """
         check_text(asked.text)
-        if not self._quick or len(asked.text) > _SHORT:
+        if not self._quick or sum(len(one.text) for one, _ in self._waiting) + len(asked.text) > _SHORT:
             return (await self.run(lambda classifier: _answers(classifier, [asked])))[0]
-        self._check_bound()
+        self._refuse_if_busy()
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._gather, _TURNS)
         answer: asyncio.Future[Classification] = asyncio.get_running_loop().create_future()
@@ -114,18 +115,20 @@ class Engine:
         if turns:
             asyncio.get_running_loop().call_soon(self._gather, turns - 1)
         else:
-            self._answer_waiting()
+            waiting, self._waiting = self._waiting, []
+            self._answer(waiting)
 
-    def _answer_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, []
+    def _answer(self, waiting: "Sequence[tuple[TicketIn, asyncio.Future[Classification]]]") -> None:
         try:
             if self.classifier is None:
                 raise BusyError(1)
             answers = _answers(self.classifier, [asked for asked, _ in waiting])
         except Exception as error:
-            for _, future in waiting:
-                if not future.done():
-                    future.set_exception(error)
+            if len(waiting) > 1:  # one that cannot be answered is not the others' fault
+                for one in waiting:
+                    self._answer([one])
+            elif not waiting[0][1].done():
+                waiting[0][1].set_exception(error)
             return
         for (_, future), answer in zip(waiting, answers, strict=True):
             if not future.done():  # who asked may have left
@@ -137,12 +140,12 @@ class Engine:
         Raises:
             BusyError: too many work or wait already. TimeoutError: it took too long; it runs out unseen.
         """
-        self._check_bound()
+        self._refuse_if_busy()
         if (classifier := self.classifier) is None:
             raise BusyError(1)
-        self.active += 1
         begin, loop = time.monotonic(), asyncio.get_running_loop()
         task = self._pool.submit(work, classifier)
+        self.active += 1
         task.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
         try:
             result = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(task)), self._timeout)
@@ -152,9 +155,14 @@ class Engine:
         self._took += 0.1 * (time.monotonic() - begin - self._took)
         return result
 
-    def _check_bound(self) -> None:
-        if (at_work := self.active + len(self._waiting)) >= self._bound:
-            raise BusyError(max(1, round(self._took * at_work)))
+    def _refuse_if_busy(self) -> None:
+        if self.active >= self._bound:
+            raise BusyError(max(1, round(self._took * self.active)))
+
+    @property
+    def at_work(self) -> int:
+        """Requests that work or wait."""
+        return self.active + len(self._waiting)
 
     def _done(self) -> None:
         self.active -= 1
@@ -174,6 +182,8 @@ def _answers(classifier: Classifier, asked: Sequence[TicketIn]) -> list[Classifi
     at, place = [one.at for one in asked], [one.place for one in asked]
     top = max(one.top for one in asked)
     answers = classifier.classify_batch([one.text for one in asked], top=top, at=at, place=place)
+    if any(isinstance(answer, Rejected) for answer in answers):
+        raise RuntimeError("a text was refused that had been found good")
     return [
         cut(answer, one.top) for answer, one in zip(answers, asked, strict=True) if isinstance(answer, Classification)
     ]

@@ -82,7 +82,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: Settings, engine: Engine) -> None:
         self._app, self._settings = app, settings
-        _ACTIVE.set_function(lambda: engine.active)
+        _ACTIVE.set_function(lambda: engine.at_work)
         _RELOADS.set_function(lambda: engine.reloads)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
