@@ -186,6 +186,26 @@ def test_tickets_that_come_in_together_are_read_together(tmp_path, monkeypatch):
         assert found[i] == classify(TEXT + str(i), top=1 + i)
 
 
+def test_many_characters_are_not_read_in_one_go(tmp_path, monkeypatch):
+    from jiesu_nlp.serve import engine as module
+    from jiesu_nlp.serve.schemas import TicketIn
+
+    read = []
+    answers = module._answers
+    monkeypatch.setattr(
+        module, "_answers", lambda classifier, asked: read.append(len(asked)) or answers(classifier, asked)
+    )
+    with TestClient(create_app(_settings(tmp_path))) as client:
+        text = TEXT * 150  # 3,300 characters: two fit
+
+        async def ask():
+            asked = [client.app.state.engine.classify(TicketIn(text=text)) for _ in range(5)]
+            return await asyncio.gather(*asked)
+
+        assert client.portal.call(ask) == [classify(text)] * 5
+    assert max(read) <= 2 and sum(read) == 5
+
+
 def test_what_takes_too_long_is_504(tmp_path):
     with TestClient(create_app(_settings(tmp_path, timeout=0.1))) as client:
         engine = client.app.state.engine

@@ -101,9 +101,11 @@ class Engine:
                 thread does it.
         """
         check_text(asked.text)
-        if not self._quick or sum(len(one.text) for one, _ in self._waiting) + len(asked.text) > _SHORT:
+        if not self._quick or len(asked.text) > _SHORT:
             return (await self.run(lambda classifier: _answers(classifier, [asked])))[0]
         self._refuse_if_busy()
+        if sum(len(one.text) for one, _ in self._waiting) + len(asked.text) > _SHORT:
+            self._answer_waiting()
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._gather, _TURNS)
         answer: asyncio.Future[Classification] = asyncio.get_running_loop().create_future()
@@ -115,7 +117,11 @@ class Engine:
         if turns:
             asyncio.get_running_loop().call_soon(self._gather, turns - 1)
         else:
-            waiting, self._waiting = self._waiting, []
+            self._answer_waiting()
+
+    def _answer_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting:
             self._answer(waiting)
 
     def _answer(self, waiting: "Sequence[tuple[TicketIn, asyncio.Future[Classification]]]") -> None:
