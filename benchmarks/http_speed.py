@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from statistics import median
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from train_default import DATA, rows
@@ -133,8 +134,9 @@ def server(code: str) -> Iterator[int]:
     with socket.socket() as some:
         some.bind(("127.0.0.1", 0))
         port = some.getsockname()[1]
+    folder = TemporaryDirectory()  # where a server keeps its corrections
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", code, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder.name
     )
     try:
         for _ in range(200):
@@ -147,6 +149,7 @@ def server(code: str) -> Iterator[int]:
     finally:
         process.terminate()
         process.wait()
+        folder.cleanup()
 
 
 def main() -> None:

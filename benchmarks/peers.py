@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from copy import deepcopy
 from pathlib import Path
 from statistics import median
 
@@ -35,8 +34,8 @@ from jiesu_nlp.text import join_fields
 
 def prepare(work: Path, names: Sequence[str]) -> None:
     """Train what is not there yet, on the rows that the packaged encoder has learned from too."""
+    examples = load()
     if not (work / "split.json").exists():
-        examples = load()
         taxonomy = scheme_of(examples, None)
         targets, _ = check(examples, taxonomy)
         groups, weights = near_duplicate_groups(examples.texts), np.array(examples.weight, np.float32)
@@ -48,7 +47,7 @@ def prepare(work: Path, names: Sequence[str]) -> None:
         (work / "messages.json").write_text(json.dumps(messages))
         (work / "held.json").write_text(json.dumps([examples.texts[i] for i in split["held"]]))
     split = json.loads((work / "split.json").read_text())
-    examples, codes = load(), Taxonomy.load().codes("category")
+    codes = Taxonomy.load().codes("category")
     known = [i for i in split["train"] if split["category"][i] >= 0]
     texts, labels = [examples.texts[i] for i in known], [codes[split["category"][i]] for i in known]
     for name in names:
@@ -72,7 +71,7 @@ def fit_default(work: Path, learned: Sequence[int]) -> None:
 
     if (work / "default" / "model.json").exists():
         return
-    examples = deepcopy(load())
+    examples = load()
     for name, values in vars(examples).items():
         if isinstance(values, list):
             setattr(examples, name, [values[i] for i in learned])
@@ -96,7 +95,7 @@ class Worker:
 
     def __init__(self, name: str, work: Path) -> None:
         begin = time.perf_counter()
-        one_thread = {f"{lib}_NUM_THREADS": "1" for lib in ("OMP", "OPENBLAS", "MKL", "RAYON", "JIESU")}
+        one_thread = {f"{lib}_NUM_THREADS": "1" for lib in ("OMP", "OPENBLAS", "MKL", "RAYON")}
         self.process = subprocess.Popen(
             [sys.executable, str(Path(peer_models.__file__)), str(work), name],
             stdin=subprocess.PIPE,

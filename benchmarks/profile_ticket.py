@@ -45,7 +45,7 @@ def main() -> None:
     texts = [join_fields(r["title"], r["body"]) for r in rows(DATA / "messages.jsonl")[::9]][: arguments.texts]
     classifier = Classifier.load()
     model = classifier.model
-    assert isinstance(model, TfidfModel) and native.library()
+    assert isinstance(model, TfidfModel) and native.loaded()
     batches = [texts[at : at + BATCH] for at in range(0, len(texts), BATCH)]
     prepared, folded = [prepare(text) for text in texts], [normalise(text) for text in texts]
     starts, rust = _patterns()[1], _cutter("rjieba")

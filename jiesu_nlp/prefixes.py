@@ -1,8 +1,8 @@
 """Where regular expressions can begin: at each place of a text, which of many patterns could match here.
 
 For every alternative of a pattern it is known which one or two characters its matches begin with, and which
-ones must follow within some distance. A pattern is tried only where both stand,
-which finds the same matches as searching with it, many times as fast.
+ones must follow within some distance. A pattern is tried only where both stand, which finds the same matches
+as searching with it, many times as fast.
 """
 
 import math
@@ -19,7 +19,6 @@ _DEPTH = 2
 """Longest of the strings; three characters take three times as long to prepare and find hardly more."""
 _MOST = 100
 """Most pairs that one path is written out to; of one with more, the first characters only."""
-
 _FARTHEST = 60
 """Longest distance over which it is looked for what must follow."""
 _COMMON = 500
@@ -69,7 +68,7 @@ class Starts:
         """Every match, as `re.Pattern.finditer` of each pattern would give it, by pattern and then position."""
         found: list[tuple[int, re.Match[str]]] = []
         ends: dict[int, int] = {}
-        tries = self._compiled.find(text) if native.library() else self._tries(text)
+        tries = self._compiled.find(text) if native.loaded() else self._tries(text)
         for at, number in (*((at, n) for n in self._everywhere for at in range(len(text))), *tries):
             if at >= ends.get(number, 0) and (match := self._match[number](text, at)):
                 ends[number] = match.end()

@@ -50,7 +50,7 @@ def segment_at(text: str, engine: Engine = "auto") -> list[tuple[int, str]]:
 def _available(engine: Engine) -> str:
     if engine != "auto":
         return engine
-    if native.library():
+    if native.loaded():
         return "compiled"
     return "rjieba" if importlib.util.find_spec("rjieba") else "jieba"
 

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 
+from jiesu_nlp import native
 from jiesu_nlp.errors import EmptyTextError, NoChineseError, TextTooLongError, TextTypeError
 
 MAX_CHARS = 100_000
@@ -45,7 +46,7 @@ def check_text(text: object) -> str:
 
 def normalise(text: str) -> str:
     """Fold width and case, character for character: ``len(normalise(t)) == len(t)``."""
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    codes = native.codes(text)
     folded = _FOLDED.take(codes, mode="clip")
     if len(text) and codes.max() >= _PLANE:
         folded = np.where(codes < _PLANE, folded, codes)

@@ -20,7 +20,7 @@ from jiesu_nlp.models.tfidf import TfidfModel
 from jiesu_nlp.segment import segment_at
 from jiesu_nlp.taxonomy import Taxonomy, dictionary_words
 
-pytestmark = pytest.mark.skipif(not native.library(), reason="installed without a C compiler")
+pytestmark = pytest.mark.skipif(not native.loaded(), reason="installed without a C compiler")
 SOURCES = ROOT / "jiesu_nlp" / "native"
 
 # Characters in and beside what jieba takes for Chinese, white space of all kinds, folded forms, and others.
@@ -56,7 +56,7 @@ def test_features_and_scores_are_those_of_the_definition(texts, shape):
     made = model(words, grams, config)
     read = made.vectorise(texts)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "library", lambda: None)
+        patch.setattr(native, "loaded", lambda: None)
         plain = made.vectorise(texts)
         explained = made.explain(plain, "b", ["z"] * len(texts), 3)
     assert made.explain(read, "b", ["z"] * len(texts), 3) == explained
@@ -95,7 +95,7 @@ def test_whole_answers_are_the_same_without_it(data_folder):
     answer = (
         "import json, sys; from jiesu_nlp import classify, native\n"
         "texts = json.load(sys.stdin)\n"
-        "print(bool(native.library()), json.dumps([a.to_dict() for a in classify(texts)]))"
+        "print(bool(native.loaded()), json.dumps([a.to_dict() for a in classify(texts)]))"
     )
     with (data_folder / "messages.jsonl").open(encoding="utf-8") as file:
         texts = json.dumps([json.loads(line)["body"] for line, _ in zip(file, range(300), strict=False)])
@@ -147,7 +147,7 @@ def test_without_a_compiler_it_says_so_and_goes_on(sources, monkeypatch, compile
 def test_a_damaged_library_is_left_alone(tmp_path, monkeypatch):
     (tmp_path / "libjiesu.so").write_bytes(b"not a library")
     monkeypatch.setattr(native, "__file__", str(tmp_path / "__init__.py"))
-    assert native.library.__wrapped__() is None
+    assert native.loaded.__wrapped__() is None
 
 
 def test_a_library_from_other_sources_is_left_alone(sources, monkeypatch):
@@ -157,4 +157,4 @@ def test_a_library_from_other_sources_is_left_alone(sources, monkeypatch):
     (sources / "native.h").write_text(header.replace(f"#define VERSION {native.VERSION}", "#define VERSION 999"))
     assert hatch_build.compile_library(sources) is None
     monkeypatch.setattr(native, "__file__", str(sources / "__init__.py"))
-    assert native.library.__wrapped__() is None
+    assert native.loaded.__wrapped__() is None

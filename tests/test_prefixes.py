@@ -21,7 +21,7 @@ ALPHABET = sorted({c for pattern in CUE_PATTERNS for c in pattern.pattern if c.i
 @pytest.fixture(params=["compiled", "python"], autouse=True)
 def engine(request, monkeypatch):
     if request.param == "python":
-        monkeypatch.setattr(native, "library", lambda: None)
+        monkeypatch.setattr(native, "loaded", lambda: None)
 
 
 def same(starts, patterns, text):

@@ -222,7 +222,7 @@ def info(model: ModelOption = None, as_json: JsonOption = False) -> None:
         loaded = load_model(model)
     shown = {k: v for k, v in loaded.meta.items() if k != "taxonomy"}
     shown["taxonomy"] = {"name": loaded.taxonomy.name, "version": loaded.taxonomy.version, "hash": loaded.taxonomy.hash}
-    shown["compiled"] = bool(native.library())
+    shown["compiled"] = bool(native.loaded())
     if as_json:
         typer.echo(json.dumps(shown, ensure_ascii=False))
         return

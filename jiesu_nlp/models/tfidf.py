@@ -101,7 +101,7 @@ class TfidfModel:
 
     def vectorise(self, texts: Sequence[str]) -> "Read":
         """Texts with their features and scores: compiled, or else the same in Python."""
-        if native.library():
+        if native.loaded():
             counter, linear = self._compiled
             return Read(*counter.score(compiled(), texts, linear))
         begins, entries, values = self._values(texts)
@@ -139,7 +139,7 @@ class TfidfModel:
     def explain(self, vectors: "Read", head: str, codes: Sequence[str], top: int = 8) -> list[list[tuple[str, float]]]:
         """Words of each text and their signed weight for its code against the mean of the head, largest first."""
         columns = [self._column[head, code] for code in codes]
-        numbers, weights = (native.strongest if native.library() else _strongest)(
+        numbers, weights = (native.strongest if native.loaded() else _strongest)(
             *vectors[:3], self._apart, columns, top
         )
         return [

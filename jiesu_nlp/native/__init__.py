@@ -28,7 +28,7 @@ _ROOM = 64
 
 
 @cache
-def library() -> ctypes.CDLL | None:
+def loaded() -> ctypes.CDLL | None:
     """The compiled library, or ``None`` where it is not there or the environment says ``JIESU_COMPILED=0``."""
     if os.environ.get("JIESU_COMPILED") == "0":
         return None
@@ -241,7 +241,7 @@ def strongest(
 
 
 def _required() -> ctypes.CDLL:
-    if (found := library()) is None:
+    if (found := loaded()) is None:
         raise ImportError("the compiled part of jiesu_nlp is not there; install the package again with a C compiler")
     return found
 
@@ -273,7 +273,7 @@ def _declared(lib: ctypes.CDLL) -> ctypes.CDLL:
     pointer, text, size, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint32
     signatures: dict[str, tuple[Any, list[Any]]] = {
         "segmenter_new": (pointer, [pointer] * 3 + [size]),
-        "segmenter_read": (ctypes.c_long, [pointer, ctypes.c_char_p, size]),
+        "segmenter_read": (ctypes.c_long, [pointer, text, size]),
         "segmenter_add": (ctypes.c_int, [pointer, pointer, size, ctypes.c_double, ctypes.c_int]),
         "segmenter_ready": (None, [pointer]),
         "segmenter_words": (ctypes.c_long, [pointer, pointer, size, pointer, pointer]),

@@ -207,6 +207,10 @@ static int count_all(const counter *c, const segmenter *s, const code *codes, co
     return good;
 }
 
+static double damped(double count, const double *logs, size_t n_logs) {
+    return 1 + (count < n_logs ? logs[(size_t)count] : log(count));
+}
+
 /* What `tfidf.py` makes of the counts, in place: 1 + log(count), each block of a row, words and n-grams, at unit
  * length under idf. logs: of 0..n_logs - 1, so that a logarithm is what the caller's library says it is. */
 static void weigh(const counter *c, const float *idf, const double *logs, size_t n_logs, const int64_t *row,
@@ -216,14 +220,11 @@ static void weigh(const counter *c, const float *idf, const double *logs, size_t
             double sum = 0;
             int word = entries[k] < c->words->size;
             for (end = k; end < row[i + 1] && (entries[end] < c->words->size) == word; end++) {
-                double value = 1 + (values[end] < n_logs ? logs[(size_t)values[end]] : log(values[end]));
-                sum += (value * idf[entries[end]]) * (value * idf[entries[end]]);
+                double value = damped(values[end], logs, n_logs) * idf[entries[end]];
+                sum += value * value;
             }
             double length = sqrt(sum);
-            for (int64_t j = k; j < end; j++) {
-                double value = 1 + (values[j] < n_logs ? logs[(size_t)values[j]] : log(values[j]));
-                values[j] = (float)(value / length);
-            }
+            for (int64_t j = k; j < end; j++) values[j] = (float)(damped(values[j], logs, n_logs) / length);
         }
 }
 

@@ -38,7 +38,6 @@ typedef struct segmenter segmenter;
 typedef struct {
     double *score;    /* best score of the rest of the run, from each place */
     uint32_t *next;   /* where the best word from each place ends */
-    uint32_t *node;   /* its node, 0 for a character that is no word */
     uint8_t *back;    /* four back pointers a place, for the tagger */
     size_t size;
 } room;

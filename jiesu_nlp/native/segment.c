@@ -100,9 +100,8 @@ int room_fit(room *r, size_t n) {
     r->size = 2 * n + 64;
     r->score = malloc(r->size * sizeof *r->score);
     r->next = malloc(r->size * sizeof *r->next);
-    r->node = malloc(r->size * sizeof *r->node);
     r->back = malloc(r->size * 4);
-    if (r->score && r->next && r->node && r->back) return 1;
+    if (r->score && r->next && r->back) return 1;
     room_free(r);
     return 0;
 }
@@ -110,7 +109,6 @@ int room_fit(room *r, size_t n) {
 void room_free(room *r) {
     free(r->score);
     free(r->next);
-    free(r->node);
     free(r->back);
     *r = (room){0};
 }

@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from jiesu_nlp.answer import Classification, Rejected
 from jiesu_nlp.history import History, Ticket
 from jiesu_nlp.predict import Classifier
-from jiesu_nlp.serve.engine import Engine, cut, log
+from jiesu_nlp.serve.engine import Engine, answer_all, log
 from jiesu_nlp.serve.feedback import LABELS, FeedbackStore
 from jiesu_nlp.serve.files import FileJobs
 from jiesu_nlp.serve.guard import Guard, add_problems, problem
@@ -115,14 +115,7 @@ async def _batch(body: BatchIn, request: Request) -> Response:
     for item in body.items:
         _check_length(state.settings, item.text)
 
-    def work(classifier: Classifier) -> list[Classification | Rejected]:
-        top = max(item.top for item in body.items)
-        at, place = [item.at for item in body.items], [item.place for item in body.items]
-        texts = [item.text for item in body.items]
-        answers = classifier.classify_batch(texts, top=top, history=state.history, at=at, place=place)
-        return [a if isinstance(a, Rejected) else cut(a, i.top) for a, i in zip(answers, body.items, strict=True)]
-
-    return _json(await state.engine.run(work))
+    return _json(await state.engine.run(lambda classifier: answer_all(classifier, body.items, state.history)))
 
 
 def _json(answer: Any) -> Response:

@@ -6,13 +6,16 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from jiesu_nlp.models.store import model_folder
 from jiesu_nlp.predict import Classification, Classifier, Rejected
 from jiesu_nlp.serve.schemas import TicketIn
 from jiesu_nlp.serve.settings import Settings
 from jiesu_nlp.text import check_text
+
+if TYPE_CHECKING:
+    from jiesu_nlp.history import History
 
 Result = TypeVar("Result")
 _AT_ONCE, _SHORT = 0.003, 8000
@@ -184,18 +187,25 @@ def _seconds(classifier: Classifier, text: str) -> float:
     return time.thread_time() - begin
 
 
-def _answers(classifier: Classifier, asked: Sequence[TicketIn]) -> list[Classification]:
-    at, place = [one.at for one in asked], [one.place for one in asked]
+def answer_all(
+    classifier: Classifier, asked: Sequence[TicketIn], history: "History | None" = None
+) -> list[Classification | Rejected]:
+    """An answer for each ticket, each with as many ranked labels as it asks for."""
+    texts, at, place = ([getattr(one, name) for one in asked] for name in ("text", "at", "place"))
     top = max(one.top for one in asked)
-    answers = classifier.classify_batch([one.text for one in asked], top=top, at=at, place=place)
-    if any(isinstance(answer, Rejected) for answer in answers):
+    answers = classifier.classify_batch(texts, top=top, history=history, at=at, place=place)
+    return [a if isinstance(a, Rejected) else _cut(a, one.top) for a, one in zip(answers, asked, strict=True)]
+
+
+def _answers(classifier: Classifier, asked: Sequence[TicketIn]) -> list[Classification]:
+    """Answers for texts that have been found good."""
+    answers = [a for a in answer_all(classifier, asked) if isinstance(a, Classification)]
+    if len(answers) < len(asked):
         raise RuntimeError("a text was refused that had been found good")
-    return [
-        cut(answer, one.top) for answer, one in zip(answers, asked, strict=True) if isinstance(answer, Classification)
-    ]
+    return answers
 
 
-def cut(answer: Classification, top: int) -> Classification:
+def _cut(answer: Classification, top: int) -> Classification:
     """The answer with as many ranked labels as it was asked for."""
     if len(answer.categories) <= top and len(answer.departments) <= top and len(answer.intents) <= top:
         return answer
