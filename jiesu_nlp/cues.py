@@ -6,8 +6,10 @@ hazards, in addition, not where they are past.
 """
 
 import re
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 
 from jiesu_nlp.prefixes import Starts
 from jiesu_nlp.taxonomy import packaged_table
@@ -16,8 +18,8 @@ from jiesu_nlp.text import normalise
 RECURRENCE_KINDS = ("repeated", "unanswered", "long_standing", "periodic", "collective", "ageing")
 
 _WINDOW = 40
-_CLAUSE_START = ",。;!?\n:、"
-_SENTENCE_START = "。!;\n"
+_CLAUSE_START = re.compile(r".*[,。;!?\n:、]", re.DOTALL)
+_SENTENCE_START = re.compile(r".*[。!;\n]", re.DOTALL)
 _SENTENCE = re.compile(r"[^。!\n]*")
 _QUESTION = re.compile(
     r"是不是|是否|会不会|有没有|吗[?,。]?|如何|怎么办|怎样|怎么(?:处理|预防|避免|报|防|判断|识别)|该打(?:什么|哪)"
@@ -34,10 +36,11 @@ _PAST = re.compile(
 _NAMED = re.compile(r"\{([a-z]+)\}")
 _ASKED = re.compile(r"[^,。!?\n]{0,4}(?:吗|么)[?,。]?")
 _GOES = re.compile(r"(?:都)?(?:上班|上学|坐|乘|走|路过|骑|开车|去)")
+_BY_PLACE = attrgetter("start", "end")
 _FIRST_PERSON_HABIT = re.compile(r"我(?:们)?(?:每天|天天|每晚|每次|每周|经常|时常)?$")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cue:
     """A span found: ``text[start:end]`` of the caller's own text.
 
@@ -57,23 +60,21 @@ def find_cues(text: str) -> list[Cue]:
     """All cues of a text, by position; spans of one kind do not overlap."""
     folded = normalise(text)
     found: list[Cue] = []
-    taken: dict[str, bytearray] = {}
+    taken: dict[str, bytearray] = defaultdict(lambda: bytearray(len(folded)))
     patterns, starts = _patterns()
     for number, match in starts.find(folded):
         (kind, basis), (start, end) = patterns[number], match.span()
-        covered = taken.setdefault(kind, bytearray(len(folded)))
-        if end > start and 1 not in covered[start:end] and _counts(folded, start, end, kind):
-            covered[start:end] = b"\1" * (end - start)
+        if end > start and taken[kind].find(1, start, end) < 0 and _counts(folded, start, end, kind):
+            taken[kind][start:end] = b"\1" * (end - start)
             found.append(Cue(start, end, text[start:end], kind, basis))
-    return sorted(found, key=lambda cue: (cue.start, cue.end))
+    return sorted(found, key=_BY_PLACE)
 
 
 def _counts(text: str, start: int, end: int, kind: str) -> bool:
-    window = text[max(0, start - _WINDOW) : start]
-    before = window[_behind(_CLAUSE_START, window) :]
+    before = text[_behind(_CLAUSE_START, text, start) : start]
     after = _SENTENCE.match(text, end, end + 30)[0]  # type: ignore[index]  # it matches nothing, too
     if kind.startswith("hazard"):
-        sentence = window[_behind(_SENTENCE_START, window) :] + text[start:end] + after
+        sentence = text[_behind(_SENTENCE_START, text, start) : end] + after
         return not (
             _NEGATION.search(before)
             or _QUESTION.search(sentence)
@@ -85,9 +86,11 @@ def _counts(text: str, start: int, end: int, kind: str) -> bool:
     return not (_NEGATION.search(before) or question or habit)
 
 
-def _behind(marks: str, window: str) -> int:
-    """The place behind the last of some marks, 0 where there is none."""
-    return max(map(window.rfind, marks)) + 1
+def _behind(mark: re.Pattern[str], text: str, place: int) -> int:
+    """Where what stands before a place begins: behind the last mark, or at the edge of what is looked at."""
+    first = max(0, place - _WINDOW)
+    last = mark.match(text, first, place)
+    return last.end() if last else first
 
 
 @cache

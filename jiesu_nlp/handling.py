@@ -8,7 +8,7 @@ from jiesu_nlp.taxonomy import packaged_table
 _COLUMNS = ("code", "name", "cue", "intent", "department", "assisting", "basis", "note")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Handling:
     """A way of dispatch and the article of the regulation that it applies.
 
