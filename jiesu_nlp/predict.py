@@ -15,7 +15,7 @@ from jiesu_nlp.handling import decide
 from jiesu_nlp.models.base import FloatArray, Model, migrate
 from jiesu_nlp.models.load import load_model
 from jiesu_nlp.models.store import model_folder
-from jiesu_nlp.recurrence import Past, check_parameters, look_back, text_levels, with_past
+from jiesu_nlp.recurrence import Past, look_back, read_parameters, text_levels, with_past
 from jiesu_nlp.taxonomy import Taxonomy
 from jiesu_nlp.text import check_text
 
@@ -67,9 +67,7 @@ class Classifier:
         heads = {h: m.taxonomy.heads[h] if h in missing else labels.heads[h] for h, m in self._by_head.items()}
         self._taxonomy = replace(labels, heads=heads) if missing else labels
         meta = model.meta
-        parameters = self._by_head["recurrence"].meta.get("recurrence")
-        check_parameters(parameters)
-        self._recurrence = parameters
+        self._recurrence = read_parameters(self._by_head["recurrence"].meta.get("recurrence"))
         self._thresholds: Mapping[str, float] = {
             head: m.meta.get("thresholds", {}).get(head, 0.0) for head, m in self._by_head.items()
         }

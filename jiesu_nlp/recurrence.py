@@ -8,7 +8,6 @@ order (``recurrence_weights.csv``), never below zero: what the past shows cannot
 """
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -91,23 +90,23 @@ def fit_text(
     return fit(known), crossed
 
 
-def check_parameters(parameters: Any) -> None:
-    """Check what a model brings for the text part.
+def read_parameters(parameters: Any) -> dict[str, FloatArray] | None:
+    """What a model brings for the text part, as arrays; ``None`` if it brings nothing.
 
     Raises:
         ModelFormatError: not the coefficients and intercepts of three levels, or not finite.
     """
     if parameters is None:
-        return
+        return None
     try:
-        coef = np.array(parameters["coef"], np.float32)
-        intercept = np.array(parameters["intercept"], np.float32)
-        good = coef.shape == (3, 4 + len(RECURRENCE_KINDS)) and intercept.shape == (3,)
-        good = good and bool(np.isfinite(coef).all() and np.isfinite(intercept).all())
+        read = {name: np.array(parameters[name], np.float32) for name in ("coef", "intercept")}
+        good = read["coef"].shape == (3, 4 + len(RECURRENCE_KINDS)) and read["intercept"].shape == (3,)
+        good = good and all(bool(np.isfinite(values).all()) for values in read.values())
     except (KeyError, TypeError, ValueError):
         good = False
     if not good:
         raise ModelFormatError("model.json: the recurrence parameters are damaged; train the model again")
+    return read
 
 
 def text_levels(
@@ -129,16 +128,15 @@ def _text_features(p: FloatArray, texts: Sequence[str], cues: Sequence[Sequence[
     """Log probabilities of the levels, log counts of the cues of each kind, log length: shape (n, 10)."""
     rows = []
     for text, found in zip(texts, cues or map(find_cues, texts), strict=True):
-        kinds = Counter(cue.kind for cue in found)
-        rows.append([*(math.log1p(kinds[kind]) for kind in RECURRENCE_KINDS), math.log(len(text) + 1)])
-    return np.hstack(
-        [np.log(p + _FLOOR), np.array(rows, np.float32).reshape(len(texts), len(RECURRENCE_KINDS) + 1)]
-    ).astype(np.float32)
+        kinds = [cue.kind for cue in found]
+        rows.append([*(math.log1p(kinds.count(kind)) for kind in RECURRENCE_KINDS), math.log(len(text) + 1)])
+    heard = np.array(rows, np.float32).reshape(len(texts), len(RECURRENCE_KINDS) + 1)
+    return np.concatenate([np.log(p + _FLOOR), heard], axis=1, dtype=np.float32)
 
 
 def _apply(features: FloatArray, parameters: Mapping[str, Any]) -> FloatArray:
     # Row by row in a fixed order, so that an answer does not depend on its batch.
-    coef, intercept = np.array(parameters["coef"], np.float32), np.array(parameters["intercept"], np.float32)
+    coef, intercept = (np.asarray(parameters[name], np.float32) for name in ("coef", "intercept"))
     return softmax((features[:, None, :] * coef).sum(axis=2) + intercept)
 
 
