@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define LEAD 60 /* text.lead */
+#define AHEAD 6 /* rows of weights are asked for so many entries before they are needed */
 
 typedef struct {
     vocabulary *words, *grams, *districts;
@@ -228,6 +229,13 @@ static void weigh(const counter *c, const float *idf, const double *logs, size_t
         }
 }
 
+/* Asks for floats that stand far from all that was read. */
+static void fetch(const float *row, size_t columns) {
+#ifdef __GNUC__
+    for (size_t j = 0; j < columns; j += 16) __builtin_prefetch(row + j);
+#endif
+}
+
 /* Values of the vocabulary in texts, and their product with weights (features x columns) plus a bias: the
  * sums go in the order of the entries, so that a text's scores do not depend on its batch. */
 API int counter_score(const counter *c, const segmenter *s, const code *codes, const uint32_t *lengths, size_t texts,
@@ -239,6 +247,7 @@ API int counter_score(const counter *c, const segmenter *s, const code *codes, c
         memset(scores, 0, columns * sizeof *scores);
         for (int64_t k = row[i]; k < row[i + 1]; k++) {
             const float *of_entry = weights + (size_t)entries[k] * columns;
+            if (k + AHEAD < row[i + 1]) fetch(weights + (size_t)entries[k + AHEAD] * columns, columns);
             for (size_t j = 0; j < columns; j++) scores[j] += values[k] * of_entry[j];
         }
         for (size_t j = 0; j < columns; j++) scores[j] += bias[j];
