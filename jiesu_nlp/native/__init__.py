@@ -10,6 +10,7 @@ import os
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from operator import sub
 from pathlib import Path
 from typing import Any
 
@@ -181,32 +182,23 @@ class Counter:
             Where each text's entries begin, int64 (texts + 1,); the entries, int32, ascending a text; their
             values, float32; the scores, float32 (texts, columns).
         """
-        sizes = array("I", map(len, texts))
+        n, lengths = len(texts), array("I", map(len, texts)).tobytes()
         points = "".join(texts).encode("utf-32-le", "surrogatepass")
-        room = self._lib.counter_room(self.handle, sizes.tobytes(), len(texts))
+        room = self._lib.counter_room(self.handle, lengths, n)
         # One piece of memory for all that comes back: an address takes longer to ask for than a text to read.
-        shapes = (
-            (len(texts) + 1, np.int64),
-            (room, np.int32),
-            (room, np.float32),
-            (len(texts) * linear.columns, np.float32),
-        )
-        ends = np.cumsum([np.dtype(kind).itemsize * n for n, kind in shapes]).tolist()
-        memory = np.empty(ends[-1], np.uint8)
-        begins = [0, *ends[:-1]]
-        at = [memory.ctypes.data + begin for begin in begins]
-        known = (self.handle, segmenter.handle, points, sizes.tobytes(), len(texts), *linear.known)
-        if not self._lib.counter_score(*known, *at):
+        values = 8 * (n + 1) + 4 * room
+        scores = values + 4 * room
+        memory = np.empty(scores + 4 * n * linear.columns, np.uint8)
+        at, known = memory.ctypes.data, (self.handle, segmenter.handle, points, lengths, n, *linear.known)
+        if not self._lib.counter_score(*known, at, at + 8 * (n + 1), at + values, at + scores):
             raise MemoryError
-        rows, entries, values, scores = (
-            memory[begin:end].view(kind) for begin, end, (_, kind) in zip(begins, ends, shapes, strict=True)
-        )
-        found = rows[-1]
+        rows = memory[: 8 * (n + 1)].view(np.int64)
+        found = 4 * int(rows[-1])
         return (
-            rows.copy(),
-            entries[:found].copy(),
-            values[:found].copy(),
-            scores.reshape(len(texts), linear.columns).copy(),
+            rows,
+            memory[8 * (n + 1) :][:found].view(np.int32),
+            memory[values:][:found].view(np.float32),
+            memory[scores:].view(np.float32).reshape(n, linear.columns),
         )
 
     def __del__(self) -> None:
@@ -231,13 +223,19 @@ def strongest(
     Returns:
         Entries, heaviest first, -1 behind a text's last, and their signed weights.
     """
-    top = min(top, int(np.diff(rows).max(initial=0)))
-    weights, chosen = np.ascontiguousarray(weights, np.float32), np.array(columns, np.int32)
-    found, weight = np.empty((len(columns), top), np.int32), np.empty((len(columns), top), np.float32)
-    words, width = weights.shape
-    read = _at(rows), _at(entries), _at(values), len(columns), _at(weights), width, _at(chosen), words, top
-    _required().counter_strongest(*read, _at(found), _at(weight))
-    return found.tolist(), weight.tolist()
+    ends, n = rows.tolist(), len(columns)
+    top = min(top, max(map(sub, ends[1:], ends), default=0))
+    weights, (words, width) = np.ascontiguousarray(weights, np.float32), weights.shape
+    # Plain ctypes where it will do, as in `Openings.find`.
+    chosen, found, weight = (
+        (ctypes.c_int32 * n)(*columns),
+        (ctypes.c_int32 * (n * top))(),
+        (ctypes.c_float * (n * top))(),
+    )
+    read = _at(rows), _at(entries), _at(values), n, _at(weights), width, chosen, words, top
+    _required().counter_strongest(*read, found, weight)
+    texts = [slice(i * top, (i + 1) * top) for i in range(n)]
+    return [found[text] for text in texts], [weight[text] for text in texts]
 
 
 def _required() -> ctypes.CDLL:
