@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.extras import need
-from jiesu_nlp.models.base import FloatArray, columns, joined, softmax, stored_taxonomy, width
+from jiesu_nlp.models.base import FloatArray, columns, joined, softmaxes, stored_taxonomy, width
 from jiesu_nlp.models.batcher import Batcher, Row
 from jiesu_nlp.models.store import check_arrays, read_file, read_folder, write_folder
 from jiesu_nlp.models.wordpiece import Reading, framed, readable
@@ -113,7 +113,7 @@ class BertModel:
     def probabilities(self, vectors: "Read") -> dict[str, FloatArray]:
         """Calibrated probabilities, ``{head: (n, k) float32}``; a row sums to 1."""
         logits = self.logits(vectors)
-        return {head: softmax(logits[:, of]) for head, of in columns(self.taxonomy).items()}
+        return softmaxes(logits, columns(self.taxonomy))
 
     def logits(self, vectors: "Read") -> FloatArray:
         """Calibrated logits of all codes, shape (n, columns)."""

@@ -16,7 +16,7 @@ from scipy import sparse
 from jiesu_nlp import native
 from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.features import FeatureConfig, count_features, districts
-from jiesu_nlp.models.base import FloatArray, columns, joined, softmax, stored_taxonomy, width
+from jiesu_nlp.models.base import FloatArray, columns, joined, softmaxes, stored_taxonomy, width
 from jiesu_nlp.models.store import check_arrays, read_folder, write_folder
 from jiesu_nlp.segment import compiled
 from jiesu_nlp.taxonomy import Taxonomy
@@ -134,7 +134,7 @@ class TfidfModel:
 
     def probabilities(self, vectors: "Read") -> dict[str, FloatArray]:
         """`predict_proba` of texts that `vectorise` has read already."""
-        return {head: softmax(vectors.scores[:, columns]) for head, columns in self.columns.items()}
+        return softmaxes(vectors.scores, self.columns)
 
     def explain(self, vectors: "Read", head: str, codes: Sequence[str], top: int = 8) -> list[list[tuple[str, float]]]:
         """Words of each text and their signed weight for its code against the mean of the head, largest first."""

@@ -232,8 +232,8 @@ def strongest(
         (ctypes.c_int32 * (n * top))(),
         (ctypes.c_float * (n * top))(),
     )
-    read = _at(rows), _at(entries), _at(values), n, _at(weights), width, chosen, words, top
-    _required().counter_strongest(*read, found, weight)
+    at = [array.ctypes.data for array in (rows, entries, values, weights)]
+    _required().counter_strongest(*at[:3], n, at[3], width, chosen, words, top, found, weight)
     texts = [slice(i * top, (i + 1) * top) for i in range(n)]
     return [found[text] for text in texts], [weight[text] for text in texts]
 
