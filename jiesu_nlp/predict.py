@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, overload
 
@@ -37,6 +37,8 @@ _PAST_SHOWN = 5
 _WHISTLE = 0.25
 """Probability from which an assisting department makes a street's ticket one for several units; above
 the cut for naming it, because a whistle (吹哨) calls people in."""
+
+_decide = lru_cache(4096)(decide)
 
 
 class Classifier:
@@ -194,7 +196,7 @@ class Classifier:
             intent=intent,
             intents=ranked["intent"][:top],
             group=group,
-            handling=decide(intent.code, department.code, several, {cue.kind for cue in cues}),
+            handling=_decide(intent.code, department.code, several, frozenset(cue.kind for cue in cues)),
             recurrence=_recurrence(levels, cues, past),
             needs_review=bool(reasons),
             review_reasons=reasons,

@@ -46,6 +46,8 @@ def check_text(text: object) -> str:
 
 def normalise(text: str) -> str:
     """Fold width and case, character for character: ``len(normalise(t)) == len(t)``."""
+    if native.loaded():
+        return native.fold(text)
     codes = native.codes(text)
     folded = _FOLDED.take(codes, mode="clip")
     if len(text) and codes.max() >= _PLANE:

@@ -19,6 +19,7 @@ from jiesu_nlp.features import FeatureConfig, count_features, districts
 from jiesu_nlp.models.tfidf import TfidfModel
 from jiesu_nlp.segment import segment_at
 from jiesu_nlp.taxonomy import Taxonomy, dictionary_words
+from jiesu_nlp.text import normalise
 
 pytestmark = pytest.mark.skipif(not native.loaded(), reason="installed without a C compiler")
 SOURCES = ROOT / "jiesu_nlp" / "native"
@@ -63,6 +64,13 @@ def test_features_and_scores_are_those_of_the_definition(texts, shape):
     for name in read._fields:
         assert getattr(read, name).tolist() == getattr(plain, name).tolist(), name
         assert getattr(read, name).dtype == getattr(plain, name).dtype, name
+
+
+def test_every_character_folds_as_by_definition(monkeypatch):
+    every = "".join(map(chr, range(0x110000)))
+    folded = normalise(every)
+    monkeypatch.setattr(native, "loaded", lambda: None)
+    assert folded == normalise(every) and len(folded) == len(every)
 
 
 def test_a_count_beyond_the_table_of_logarithms():

@@ -28,6 +28,10 @@ _ROOM = 64
 """Places that patterns may begin at for which there is room at first; few texts have more."""
 
 
+_Bytes = ctypes.c_char * 0
+"""Stands for bytes of any length where an address is wanted."""
+
+
 @cache
 def loaded() -> ctypes.CDLL | None:
     """The compiled library, or ``None`` where it is not there or the environment says ``JIESU_COMPILED=0``."""
@@ -44,7 +48,7 @@ def loaded() -> ctypes.CDLL | None:
     return None
 
 
-VERSION = 1
+VERSION = 2
 """Of the functions below, as the sources have it."""
 LIBRARIES = ("libjiesu.so", "libjiesu.dylib", "jiesu.dll")
 
@@ -52,6 +56,13 @@ LIBRARIES = ("libjiesu.so", "libjiesu.dylib", "jiesu.dll")
 def codes(text: str) -> Codes:
     """The code points of a text."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def fold(text: str) -> str:
+    """What `text.normalise` makes of a text."""
+    points = bytearray(text.encode("utf-32-le", "surrogatepass"))
+    _required().text_fold(_Bytes.from_buffer(points), len(text))
+    return points.decode("utf-32-le", "surrogatepass")
 
 
 class Segmenter:
@@ -276,6 +287,7 @@ def _declared(lib: ctypes.CDLL) -> ctypes.CDLL:
         "segmenter_ready": (None, [pointer]),
         "segmenter_words": (ctypes.c_long, [pointer, pointer, size, pointer, pointer]),
         "segmenter_free": (None, [pointer]),
+        "text_fold": (None, [pointer, size]),
         "vocabulary_new": (pointer, [pointer, pointer, size]),
         "openings_find": (ctypes.c_long, [pointer] * 7 + [size, text, size, pointer, pointer, size]),
         "vocabulary_free": (None, [pointer]),

@@ -54,6 +54,11 @@ static code fold(code c) {
     return c >= 'A' && c <= 'Z' ? c + 32 : c;
 }
 
+/* text.normalise, in place. */
+API void text_fold(code *text, size_t n) {
+    for (size_t i = 0; i < n; i++) text[i] = fold(text[i]);
+}
+
 /* str.isspace, and \s of a regular expression */
 static int is_space(code c) {
     if (c < 0x80) return c == ' ' || (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x1f);

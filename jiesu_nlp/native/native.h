@@ -20,7 +20,7 @@
 
 /* Raised whenever a function that is called from outside changes, together with VERSION in __init__.py: a library
  * that was compiled from other sources is then left alone. */
-#define VERSION 1
+#define VERSION 2
 
 /* vocabulary.c */
 typedef struct {
