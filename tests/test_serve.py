@@ -106,10 +106,28 @@ def test_errors_are_problems_that_never_echo(client, method, path, body, status)
     assert SECRET not in answer.text
 
 
+@pytest.mark.parametrize(
+    "body",
+    [json.dumps({"text": TEXT, "top": 2}), json.dumps({"text": TEXT, "at": "2026-01-31", "place": "望京西园"}),
+     "{", b"\xff", "[" * 100_000, "1" * 5000, "[1]", "{}", json.dumps({"text": 1, "top": "x", SECRET: 1}),
+     json.dumps({"text": SECRET, "at": SECRET}), json.dumps({"text": ""}), json.dumps({"text": SECRET * 3000})],
+)  # fmt: skip
+def test_the_short_way_answers_as_the_long_one(client, body):
+    short, long = (
+        client.post("/v1/classify", content=body, headers={"Content-Type": kind})
+        for kind in ("application/json", "application/json; charset=utf-8")
+    )
+    assert short.status_code == long.status_code
+    assert short.json() == long.json()
+    assert {name for name, _ in short.headers.items()} == {name for name, _ in long.headers.items()}
+
+
 def test_a_body_that_is_too_large_is_refused_unread(tmp_path):
     with TestClient(create_app(_settings(tmp_path, max_body=1000))) as client:
         assert client.post("/v1/classify", content=b"x" * 2000).status_code == 413
-        assert client.post("/v1/classify", content=(b"x" * 600 for _ in range(3))).status_code == 413
+        for kind in ("application/json", "text/plain"):
+            body, headers = (b"x" * 600 for _ in range(3)), {"Content-Type": kind}
+            assert client.post("/v1/classify", content=body, headers=headers).status_code == 413
         assert client.post("/v1/classify", json={"text": TEXT}).status_code == 200
 
 

@@ -197,20 +197,17 @@ class Counter:
         points = "".join(texts).encode("utf-32-le", "surrogatepass")
         room = self._lib.counter_room(self.handle, lengths, n)
         # One piece of memory for all that comes back: an address takes longer to ask for than a text to read.
-        values = 8 * (n + 1) + 4 * room
+        entries = 8 * (n + 1)
+        values = entries + 4 * room
         scores = values + 4 * room
         memory = np.empty(scores + 4 * n * linear.columns, np.uint8)
         at, known = memory.ctypes.data, (self.handle, segmenter.handle, points, lengths, n, *linear.known)
-        if not self._lib.counter_score(*known, at, at + 8 * (n + 1), at + values, at + scores):
+        if not self._lib.counter_score(*known, at, at + entries, at + values, at + scores):
             raise MemoryError
-        rows = memory[: 8 * (n + 1)].view(np.int64)
-        found = 4 * int(rows[-1])
-        return (
-            rows,
-            memory[8 * (n + 1) :][:found].view(np.int32),
-            memory[values:][:found].view(np.float32),
-            memory[scores:].view(np.float32).reshape(n, linear.columns),
-        )
+        rows, rest = memory[:entries].view(np.int64), memory[scores:].view(np.float32)
+        used = 4 * int(rows[-1])
+        read = memory[entries:][:used].view(np.int32), memory[values:][:used].view(np.float32)
+        return rows, *read, rest.reshape(n, linear.columns)
 
     def __del__(self) -> None:
         if handle := self.__dict__.get("handle"):
@@ -238,11 +235,8 @@ def strongest(
     top = min(top, max(map(sub, ends[1:], ends), default=0))
     weights, (words, width) = np.ascontiguousarray(weights, np.float32), weights.shape
     # Plain ctypes where it will do, as in `Openings.find`.
-    chosen, found, weight = (
-        (ctypes.c_int32 * n)(*columns),
-        (ctypes.c_int32 * (n * top))(),
-        (ctypes.c_float * (n * top))(),
-    )
+    whole, size = ctypes.c_int32, n * top
+    chosen, found, weight = (whole * n)(*columns), (whole * size)(), (ctypes.c_float * size)()
     at = [array.ctypes.data for array in (rows, entries, values, weights)]
     _required().counter_strongest(*at[:3], n, at[3], width, chosen, words, top, found, weight)
     texts = [slice(i * top, (i + 1) * top) for i in range(n)]

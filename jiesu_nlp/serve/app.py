@@ -15,7 +15,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import ValidationError
-from starlette.requests import ClientDisconnect
+from starlette.exceptions import HTTPException
 
 from jiesu_nlp.answer import Classification, Rejected
 from jiesu_nlp.history import History, Ticket
@@ -114,14 +114,18 @@ async def _classify(body: TicketIn, request: Request) -> Response:
 async def _classify_directly(request: Request) -> Response:
     """`_classify`, its body read as FastAPI reads one."""
     try:
-        body = TicketIn.model_validate(json.loads(await request.body()))
+        sent = json.loads(await request.body())
     except json.JSONDecodeError as error:
         raise RequestValidationError([{"type": "json_invalid", "loc": ("body", error.pos)}]) from None
+    except HTTPException:
+        raise
+    except Exception:  # not UTF-8, nested too deeply, or the client left
+        raise problem(400, "Error", "There was an error parsing the body") from None
+    try:
+        body = TicketIn.model_validate(sent, from_attributes=True)
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_context=False, include_input=False)
         raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in wrong]) from None
-    except (ClientDisconnect, UnicodeDecodeError):
-        raise problem(400, "Error", "There was an error parsing the body") from None
     return await _classify(body, request)
 
 

@@ -7,6 +7,7 @@ import random
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from typing import Any
 
 import orjson
@@ -101,7 +102,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         begin, request_id, answer = time.perf_counter(), f"{random.getrandbits(64):016x}", _Started()
-        headers = dict(scope["headers"])
+        headers, route = dict(scope["headers"]), "other"
 
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -117,6 +118,7 @@ class Guard:
             if refused := self._refuse(scope, headers):
                 await refused(scope, receive, marked)
             elif direct and headers.get(b"content-type") == b"application/json":
+                route = scope["path"]
                 await (await _answered(direct, Request(scope, counted)))(scope, counted, marked)
             else:
                 await self._app(scope, counted, marked)
@@ -127,7 +129,7 @@ class Guard:
                 wrong = _answer(500, "Internal error", f"see the log for request {request_id}")
                 await wrong(scope, receive, marked)
         finally:
-            route = scope["path"] if direct else getattr(scope.get("route"), "path", "other")
+            route = getattr(scope.get("route"), "path", route)
             _record(scope["method"], route, answer.status or 500, time.perf_counter() - begin, request_id)
 
     def _refuse(self, scope: Scope, headers: Mapping[bytes, bytes]) -> JSONResponse | None:
@@ -157,9 +159,15 @@ async def _answered(route: Direct, request: Request) -> Response:
         return told
 
 
+@cache
+def _meters(route: str, status: int) -> tuple[Counter, Histogram]:
+    return _REQUESTS.labels(route, status), _SECONDS.labels(route)
+
+
 def _record(method: str, route: str, status: int, seconds: float, request_id: str) -> None:
-    _REQUESTS.labels(route, status).inc()
-    _SECONDS.labels(route).observe(seconds)
+    requests, taken = _meters(route, status)
+    requests.inc()
+    taken.observe(seconds)
     fields = {"id": request_id, "method": method, "route": route, "status": status, "ms": round(1000 * seconds, 1)}
     log.info("request", extra={"fields": fields})
 
