@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=0.0)
     parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--hidden", type=float, default=FineTuneConfig.hidden)
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--windows", type=int, default=1)
     parser.add_argument("--loss", default="cross_entropy")
@@ -89,6 +90,7 @@ def main() -> None:
         batch=arguments.batch,
         rate=arguments.rate,
         dropout=arguments.dropout,
+        hidden=arguments.hidden,
         loss=arguments.loss,
         class_weights=arguments.class_weights,
         seed=arguments.seed,

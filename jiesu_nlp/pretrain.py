@@ -134,6 +134,8 @@ def pretrain(
         eval_steps=max(1, min(config.save_steps, steps // 4)),
         save_steps=config.save_steps,
     )
+    if torch.cuda.is_available():
+        model.base_model.compile()  # a small encoder waits for its many small kernels otherwise
     masker = _Masker(tokenizer.mask_token_id, tokenizer.all_special_ids, model.config.vocab_size, config.masked)
     trainer = _trainer()(
         model=model,

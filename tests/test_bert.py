@@ -233,6 +233,12 @@ def test_a_run_that_was_stopped_goes_on(checkpoint, small_table, tmp_path):
     assert load_model(tmp_path).meta["fit"]["curve"][-1]["epoch"] == 3
 
 
+def test_hidden_tokens_teach_nothing(bert_folder, checkpoint, small_table, tmp_path):
+    train(small_table, tmp_path, kind="bert", bert=quick(checkpoint, hidden=1.0))
+    blind, seeing = (load_model(folder).meta["fit"]["curve"][-1]["loss"] for folder in (tmp_path, bert_folder))
+    assert seeing < blind
+
+
 def test_a_student_learns_from_a_teacher(blend_folder, checkpoint, small_table, small_tables, tmp_path):
     report = train(
         small_table,

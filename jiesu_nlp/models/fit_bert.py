@@ -32,6 +32,8 @@ class FineTuneConfig:
         reading: how long texts are read.
         epochs: most passes over the rows. patience: passes without a better development F1 until it stops.
         rate: highest learning rate; 0 for 3e-4 on a compact encoder and 3e-5 on a large one.
+        dropout: share of the activations dropped, in the encoder and before the heads.
+        hidden: share of the tokens that are hidden while learning, as in pre-training: a text is another each pass.
         held_out: share of the near-copy groups that development figures and calibration are taken on.
         loss: ``cross_entropy``, or ``focal`` (Lin et al. 2017, gamma 2), which leans on rows that are hard.
         class_weights: weigh a class by the inverse square root of its rows.
@@ -44,6 +46,7 @@ class FineTuneConfig:
     batch: int = 32
     rate: float = 0.0
     dropout: float = 0.1
+    hidden: float = 0.15
     held_out: float = 0.1
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
     class_weights: bool = False
@@ -90,6 +93,9 @@ def fit(
     if config.gradient_checkpointing:
         # transformers 5 renames it on the way
         (getattr(encoder, "activation_checkpointing_enable", None) or encoder.gradient_checkpointing_enable)()
+    if torch.cuda.is_available() and getattr(encoder.config, "sliding_window", None):
+        # Torch's own attention in bfloat16 has NaN gradients of a padded token that sees none of its neighbourhood.
+        encoder.set_attn_implementation("eager")
     size = sum(p.numel() for p in encoder.parameters())
     most = encoder.config.max_position_embeddings
     if config.reading.length > most:
@@ -122,7 +128,7 @@ def fit(
         greater_is_better=True,
         label_names=["row"],
     )
-    trainer = _trainer(config.loss, heads)(
+    trainer = _trainer(config, heads, tokenizer)(
         model=network,
         args=arguments,
         data_collator=partial(_collate, padding=tokenizer.pad_token_id, lesson=lesson),
@@ -165,6 +171,9 @@ def token_heads(encoder: Any, width: int, dropout: float) -> Any:
             super().__init__()
             self.encoder = encoder
             self.dropout = torch.nn.Dropout(dropout)
+            for module in encoder.modules():
+                if isinstance(module, torch.nn.Dropout):  # an encoder from scratch was pre-trained without
+                    module.p = dropout
             self.heads = torch.nn.Linear(encoder.config.hidden_size, width)
 
         def forward(self, input_ids: Any, attention_mask: Any) -> Any:
@@ -197,24 +206,35 @@ def _collate(rows: Sequence[Mapping[str, Any]], padding: int, lesson: Lesson) ->
     }
 
 
-def _trainer(loss: str, heads: Mapping[str, slice]) -> Any:
+def _trainer(config: FineTuneConfig, heads: Mapping[str, slice], tokenizer: Any) -> Any:
     import torch
     from transformers import Trainer
+
+    special = torch.tensor(tokenizer.all_special_ids)
 
     class HeadsTrainer(Trainer):
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
+            logits = self.logits(model, inputs)
+            value = _loss(logits, inputs["soft"], inputs["strength"], heads, config.loss)
+            return (value, {"logits": logits}) if return_outputs else value
+
+        def logits(self, model: Any, inputs: Any) -> Any:
+            """Mean over the tokens of all pieces of a text, shape (n, codes of all heads)."""
+            ids = inputs["input_ids"]
+            if model.training and config.hidden:
+                hidden = torch.rand(ids.shape, device=ids.device) < config.hidden
+                hidden &= ~torch.isin(ids, special.to(ids.device))
+                ids = ids.masked_fill(hidden, tokenizer.mask_token_id)
             with self.accelerator.autocast():
-                tokens = model(inputs["input_ids"], inputs["attention_mask"])
+                tokens = model(ids, inputs["attention_mask"])
             mask = inputs["attention_mask"].unsqueeze(-1)
             n = len(inputs["row"])
             total = torch.zeros(n, tokens.shape[-1], device=tokens.device)
             total = total.index_add(0, inputs["owner"], (tokens.float() * mask).sum(1))
             length = torch.zeros(n, 1, device=tokens.device)
-            logits = total / length.index_add(0, inputs["owner"], mask.sum(1).float())
-            value = _loss(logits, inputs["soft"], inputs["strength"], heads, loss)
-            return (value, {"logits": logits}) if return_outputs else value
+            return total / length.index_add(0, inputs["owner"], mask.sum(1).float())
 
     return HeadsTrainer
 
