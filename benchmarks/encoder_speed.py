@@ -40,7 +40,7 @@ def ours(base: str, sample: list[str]) -> BertModel:
 
 def peer(base: str) -> Callable[[list[str]], object]:
     tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=COLUMNS).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=COLUMNS, dtype=torch.float32).eval()
     classify = pipeline("text-classification", model=model, tokenizer=tokenizer, device=-1)
     return lambda texts: classify(texts, batch_size=32, truncation=True)
 
@@ -54,11 +54,13 @@ def main() -> None:
     torch.set_num_threads(threads())
     messages = [join_fields(r["title"], r["body"]) for r in rows(DATA / "messages.jsonl")[: arguments.texts]]
     model = ours(arguments.base, messages[:100])
-    short, whole = (replace(model, reading=Reading(length)) for length in (256, 512))
+    ways = Reading(256), Reading(512), Reading(256, windows=2)
+    short, whole, halves = (replace(model, reading=way) for way in ways)
     prepared = [readable(text) for text in messages]  # so that both read the same tokens
     run = {
         "transformers pipeline, float32, 512 tokens": (peer(arguments.base), prepared),
         "int8, one length, 512 tokens": (whole.predict_proba, messages),
+        "int8, one length, twice 256 tokens": (halves.predict_proba, messages),
         "int8, one length, 256 tokens": (short.predict_proba, messages),
     }
     seconds: dict[str, list[float]] = {name: [] for name in run}

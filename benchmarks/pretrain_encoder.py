@@ -1,6 +1,6 @@
 """Pre-train the project's own compact encoder on the text in JIESU_DATA (default ../shared/data).
 
-    python benchmarks/pretrain_encoder.py encoder --steps 4600
+    python benchmarks/pretrain_encoder.py encoder --steps 6930 --batch 256 --rate 2e-3
 
 Messages weigh most, being what the encoder will read; regulations, which are most of the text, least.
 """
@@ -39,11 +39,11 @@ def corpus() -> list[Source]:
         colloquial = [json.loads(line)["text"] for line in file]
     return [
         Source("messages", messages, 4),
-        Source("segmented", segmented, 0.7),
+        Source("segmented", segmented, 1.5),
         Source("letters", letters + hangzhou + written, 4),
         Source("replies", [text for text in replies if text] + rivers, 2),
         Source("beijing regulations", [law["text"] for law in laws if law["place"] == "北京"], 1),
-        Source("other regulations", [law["text"] for law in laws if law["place"] != "北京"], 0.35),
+        Source("other regulations", [law["text"] for law in laws if law["place"] != "北京"], 0.7),
         Source("colloquial", colloquial, 1),
     ]
 
