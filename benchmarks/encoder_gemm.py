@@ -55,15 +55,19 @@ def multiply_adds(network: bytes, batch: int, length: int) -> int:
     """Of all matrix products of the network, counted from the shapes that they have when it runs."""
     model = onnx.load_from_string(network)
     products = [node for node in model.graph.node if node.op_type.startswith(("MatMul", "QLinearMatMul", "Gemm"))]
+    attentions = [node for node in model.graph.node if node.op_type == "MultiHeadAttention"]
     constants = {one.name: list(one.dims) for one in model.graph.initializer}
-    wanted = {name for node in products for name in (*node.input[:4], *node.output)} - constants.keys() - {""}
+    named = {name for node in products + attentions for name in (*node.input[:4], *node.output)}
+    wanted = named - constants.keys() - {""}
     del model.graph.output[:]
     model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in sorted(wanted))
     run = session(model.SerializeToString())
     names = [one.name for one in run.get_outputs()]
     ids = np.full((batch, length), 10, np.int64)
     shapes = {n: list(np.shape(v)) for n, v in zip(names, run.run(names, {"input_ids": ids}), strict=True)} | constants
-    return sum(int(np.prod(shapes[node.output[0]])) * shapes[node.input[0]][-1] for node in products)
+    every = sum(int(np.prod(shapes[node.output[0]])) * shapes[node.input[0]][-1] for node in products)
+    # Scores, and the mean of the values by them: two products of every query with all keys, over all heads.
+    return every + sum(2 * int(np.prod(shapes[node.input[0]])) * shapes[node.input[1]][1] for node in attentions)
 
 
 def main() -> None:

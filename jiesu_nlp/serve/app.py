@@ -1,6 +1,7 @@
 """The application: routes, and nothing that the library does not do."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -68,7 +69,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             raise
         app.state.files = FileJobs(chosen)
         watching = [asyncio.create_task(engine.watch()), asyncio.create_task(app.state.files.sweep())]
+        gc.freeze()  # what is loaded stays; looking through it for garbage again and again took a tenth of the time
         yield
+        gc.unfreeze()
         for task in watching:
             task.cancel()
         await loop.run_in_executor(None, engine.close)
