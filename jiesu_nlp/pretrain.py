@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,7 +135,7 @@ def pretrain(
         eval_steps=max(1, min(config.save_steps, steps // 4)),
         save_steps=config.save_steps,
     )
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and find_spec("triton"):
         model.base_model.compile()  # a small encoder waits for its many small kernels otherwise
     masker = _Masker(tokenizer.mask_token_id, tokenizer.all_special_ids, model.config.vocab_size, config.masked)
     trainer = _trainer()(

@@ -41,7 +41,9 @@ def to_onnx(network: Any) -> bytes:
     kind = network.encoder.config.model_type
     content = modernbert_onnx(network) if kind == "modernbert" else _exported(network)
     session = InferenceSession(content, providers=["CPUExecutionProvider"])
-    for ids in (_some_ids()[:1, :20], _some_ids()):  # against the network with its masks, as it was trained
+    config = network.encoder.config
+    beyond = min(config.max_position_embeddings, 3 * (getattr(config, "sliding_window", None) or 16) + 1)
+    for ids in (_some_ids(20)[:1], _some_ids(beyond)):  # against the network with its masks, as it was trained
         with torch.no_grad():
             expected = network(ids, torch.ones_like(ids)).numpy()
         (given,) = session.run(None, {"input_ids": ids.numpy()})
@@ -52,10 +54,10 @@ def to_onnx(network: Any) -> bytes:
     return content
 
 
-def _some_ids() -> Any:
+def _some_ids(tokens: int) -> Any:
     import torch
 
-    return torch.randint(5, 20, (2, 48), generator=torch.Generator().manual_seed(0))
+    return torch.randint(5, 20, (2, tokens), generator=torch.Generator().manual_seed(0))
 
 
 def _exported(network: Any) -> bytes:
@@ -78,7 +80,7 @@ def _exported(network: Any) -> bytes:
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             Unpadded().eval(),
-            (_some_ids(),),
+            (_some_ids(48),),
             input_names=["input_ids"],
             output_names=["logits"],
             dynamic_shapes={"input_ids": {0: n, 1: t}},

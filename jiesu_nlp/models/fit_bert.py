@@ -223,7 +223,7 @@ def _trainer(config: FineTuneConfig, heads: Mapping[str, slice], tokenizer: Any)
         def logits(self, model: Any, inputs: Any) -> Any:
             """Mean over the tokens of all pieces of a text, shape (n, codes of all heads)."""
             ids = inputs["input_ids"]
-            if model.training and config.hidden:
+            if model.training and config.hidden and tokenizer.mask_token_id is not None:
                 hidden = torch.rand(ids.shape, device=ids.device) < config.hidden
                 hidden &= ~torch.isin(ids, special.to(ids.device))
                 ids = ids.masked_fill(hidden, tokenizer.mask_token_id)

@@ -268,7 +268,9 @@ API void counter_strongest(const int64_t *row, const int32_t *entries, const flo
     for (size_t i = 0; i < texts; i++, strongest += top, weight += top) {
         size_t found = 0;
         for (int64_t k = row[i]; k < row[i + 1] && entries[k] < words; k++) {
-            if (k + AHEAD < row[i + 1]) fetch(weights + (size_t)entries[k + AHEAD] * columns + (size_t)column[i], 1);
+            int64_t ahead = k + AHEAD;
+            if (ahead < row[i + 1] && entries[ahead] < words)
+                fetch(weights + (size_t)entries[ahead] * columns + (size_t)column[i], 1);
             float now = values[k] * weights[(size_t)entries[k] * columns + (size_t)column[i]];
             size_t at = found;
             while (at && fabsf(weight[at - 1]) < fabsf(now)) at--;

@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from jiesu_nlp.answer import Classification, Rejected
 from jiesu_nlp.history import History, Ticket
 from jiesu_nlp.predict import Classifier
-from jiesu_nlp.serve.engine import Engine, answer_all, log
+from jiesu_nlp.serve.engine import Engine, answer_all, log, settle
 from jiesu_nlp.serve.feedback import LABELS, FeedbackStore
 from jiesu_nlp.serve.files import FileJobs
 from jiesu_nlp.serve.guard import Guard, add_problems, problem
@@ -69,7 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             raise
         app.state.files = FileJobs(chosen)
         watching = [asyncio.create_task(engine.watch()), asyncio.create_task(app.state.files.sweep())]
-        gc.freeze()  # what is loaded stays; looking through it for garbage again and again took a tenth of the time
+        settle()
         yield
         gc.unfreeze()
         for task in watching:
@@ -117,10 +117,12 @@ async def _classify(body: TicketIn, request: Request) -> Response:
 async def _classify_directly(request: Request) -> Response:
     """`_classify`, its body read as FastAPI reads one."""
     try:
-        sent = json.loads(await request.body())
+        if not (content := await request.body()):
+            raise RequestValidationError([{"type": "missing", "loc": ("body",)}])
+        sent = json.loads(content)
     except json.JSONDecodeError as error:
         raise RequestValidationError([{"type": "json_invalid", "loc": ("body", error.pos)}]) from None
-    except HTTPException:
+    except (HTTPException, RequestValidationError):
         raise
     except Exception:  # not UTF-8, nested too deeply, or the client left
         raise problem(400, "Error", "There was an error parsing the body") from None

@@ -1,6 +1,7 @@
 """The model behind the server: answers off the event loop, a bound on waiting, reload without a gap."""
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +35,12 @@ class BusyError(Exception):
     def __init__(self, retry_after: int) -> None:
         super().__init__()
         self.retry_after = retry_after
+
+
+def settle() -> None:
+    """Take what is loaded out of Python's search for garbage; walking through it took a tenth of all time."""
+    gc.collect()
+    gc.freeze()
 
 
 class Engine:
@@ -82,6 +89,7 @@ class Engine:
                 continue
             try:
                 await asyncio.get_running_loop().run_in_executor(None, self.load)
+                settle()
                 self.reloads += 1
                 log.info("model reloaded", extra={"fields": {"model": self.name}})
             except Exception as error:  # whatever is wrong with it, the old model serves on

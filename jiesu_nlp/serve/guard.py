@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import json
 import logging
 import random
 import sys
@@ -10,7 +11,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from typing import Any
 
-import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -221,7 +221,7 @@ class JsonLines(logging.Formatter):
         if not record.name.startswith("jiesu_nlp"):  # the server's own words about starting and stopping
             message = record.getMessage()
             line["event"] = "server error" if "Traceback" in message or record.exc_info else message[:300]
-        return orjson.dumps(line | getattr(record, "fields", {})).decode()
+        return json.dumps(line | getattr(record, "fields", {}), ensure_ascii=False)  # orjson refuses some paths
 
 
 def set_up_logging() -> None:
