@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 
@@ -185,11 +186,11 @@ def plot(result: dict[str, dict[str, float]], path: Path) -> None:
     plt.rcParams["svg.fonttype"] = "none"
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     shown = [(name, values) for name, values in result.items() if "macro_f1" in values and name != "explained"]
-    for place, (name, values) in enumerate(sorted(shown, key=lambda pair: pair[1]["one"])):
-        at = values["one"], values["macro_f1"]
-        axes.scatter(*at, s=60, color="C3" if PEERS[name].folder else "C0", zorder=3)
-        above = (0, -16 if place % 2 else 8)  # neighbours' names would overlap
-        axes.annotate(PEERS[name].title, at, above, textcoords="offset points", ha="center")
+    heights = {"C3": cycle((8, 22)), "C0": cycle((-16, -16, 8, -16))}  # of names, so that neighbours' do not overlap
+    for name, values in sorted(shown, key=lambda pair: pair[1]["one"]):
+        at, colour = (values["one"], values["macro_f1"]), "C3" if PEERS[name].folder else "C0"
+        axes.scatter(*at, s=60, color=colour, zorder=3)
+        axes.annotate(PEERS[name].title, at, (0, next(heights[colour])), textcoords="offset points", ha="center")
     axes.set(xscale="log", xlabel="tickets a second on one core", ylabel="category macro-F1, held out")
     axes.grid(alpha=0.3)
     axes.margins(0.2)
