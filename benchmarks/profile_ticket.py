@@ -69,10 +69,10 @@ def main() -> None:
         "whole answer with its words": lambda: [classifier.classify_batch(batch) for batch in batches],
     }
     taken: dict[str, list[float]] = {name: [] for name in stages}
-    for number in range(arguments.rounds + 1):
-        if number == 1:  # what the peers have loaded would be walked through for every few thousand of our objects
-            gc.collect()
-            gc.freeze()
+    jieba.initialize()
+    gc.collect()
+    gc.freeze()  # what the peers have loaded would be walked through for every few thousand of our objects
+    for _ in range(arguments.rounds + 1):
         for name, stage in stages.items():
             begin = time.process_time()
             stage()

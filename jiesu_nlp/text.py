@@ -2,8 +2,6 @@
 
 import re
 
-import numpy as np
-
 from jiesu_nlp import native
 from jiesu_nlp.errors import EmptyTextError, NoChineseError, TextTooLongError, TextTypeError
 
@@ -18,10 +16,6 @@ _SENTENCE_END = re.compile(r"[\n。!?;]")
 # and NFKC may change the length, which would move the offsets of evidence.
 _FOLD = {c: c - 0xFEE0 for c in range(0xFF01, 0xFF5F)} | {0x3000: 0x20, 0x0D: 0x0A}
 _FOLD |= {c: c + 32 for c in range(0x41, 0x5B)} | {c: c - 0xFEE0 + 32 for c in range(0xFF21, 0xFF3B)}
-# Looked up in an array, for `str.translate` takes a tenth of a microsecond a character.
-_PLANE = 0x10000
-_FOLDED = np.arange(_PLANE, dtype=np.uint32)
-_FOLDED[list(_FOLD)] = list(_FOLD.values())
 
 
 def check_text(text: object) -> str:
@@ -46,13 +40,7 @@ def check_text(text: object) -> str:
 
 def normalise(text: str) -> str:
     """Fold width and case, character for character: ``len(normalise(t)) == len(t)``."""
-    if native.loaded():
-        return native.fold(text)
-    codes = native.codes(text)
-    folded = _FOLDED.take(codes, mode="clip")
-    if len(text) and codes.max() >= _PLANE:
-        folded = np.where(codes < _PLANE, folded, codes)
-    return folded.tobytes().decode("utf-32-le", "surrogatepass")
+    return native.fold(text) if native.loaded() else text.translate(_FOLD)
 
 
 def lead(text: str) -> str:

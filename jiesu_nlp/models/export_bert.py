@@ -22,8 +22,8 @@ from jiesu_nlp.models.torch_tools import quiet
 _OPSET = 23  # the first with attention as one operation
 _EPSILON = 1e-12
 _INSIDE = 0.99998
-"""Share of a text's activations that the scale spans. The few beyond it, up to twice as large, are cut off: spanning
-them too would make every other value twice as coarse."""
+"""Share of a text's activations that the scale spans. The few beyond it are cut off: spanning them too would make
+every other value coarser."""
 
 
 def to_onnx(network: Any) -> bytes:
@@ -38,10 +38,10 @@ def to_onnx(network: Any) -> bytes:
     from onnxruntime import InferenceSession
 
     network.eval().float().cpu()
-    kind = network.encoder.config.model_type
+    config = network.encoder.config
+    kind = config.model_type
     content = modernbert_onnx(network) if kind == "modernbert" else _exported(network)
     session = InferenceSession(content, providers=["CPUExecutionProvider"])
-    config = network.encoder.config
     beyond = min(config.max_position_embeddings, 3 * (getattr(config, "sliding_window", None) or 16) + 1)
     for ids in (_some_ids(20)[:1], _some_ids(beyond)):  # against the network with its masks, as it was trained
         with torch.no_grad():

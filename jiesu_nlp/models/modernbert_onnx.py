@@ -1,7 +1,7 @@
 """ModernBERT as ONNX, written operation by operation for a CPU and for rows without padding.
 
 What torch's exporter makes of it copies more than it computes. Here queries, keys and values, and the two halves
-of the gated layer, are products of their own, so nothing is split; heads are never transposed in memory; and a
+of the gated layer, are products of their own, so nothing is split; nothing is transposed between operations; and a
 layer that sees only its neighbourhood costs the same a token whatever the length of the text: a block of
 queries is shown the keys of its own block and of half a block on either side.
 """
@@ -23,13 +23,13 @@ def modernbert_onnx(network: Any) -> bytes:
     """Token ids (n, t) to logits (n, t, columns).
 
     Args:
-        network: torch module of `fit_bert.token_heads` around a ModernBERT with GELU.
+        network: torch module of `fit_bert.token_heads` around a ModernBERT with GELU, in float32 on the CPU.
     """
     from onnx import TensorProto, helper
 
     encoder, config = network.encoder, network.encoder.config
     graph = _Graph()
-    x = graph("Gather", graph.weight(encoder.embeddings.tok_embeddings.weight), "input_ids")
+    x = graph("Gather", _array(encoder.embeddings.tok_embeddings.weight), "input_ids")
     x = _norm(graph, x, encoder.embeddings.norm)
     heads = config.num_attention_heads
     turns = {kind: _rotations(graph, encoder.rotary_emb, kind, config) for kind in sorted(set(config.layer_types))}
@@ -83,12 +83,9 @@ class _Graph:
         self.tensors.append(numpy_helper.from_array(array, name))
         return name
 
-    def weight(self, tensor: Any) -> str:
-        return self.constant(_array(tensor))
-
 
 def _array(tensor: Any) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = np.ascontiguousarray(tensor.detach().float().cpu().numpy())
+    array: NDArray[np.float32] = tensor.detach().numpy()
     return array
 
 
@@ -96,7 +93,7 @@ def _linear(graph: _Graph, x: str, module: Any, part: int = 0, parts: int = 1) -
     """One of `parts` equal shares of a linear layer's outputs."""
     size = module.out_features // parts
     of = slice(part * size, (part + 1) * size)
-    out = graph("MatMul", x, np.ascontiguousarray(_array(module.weight)[of].T))
+    out = graph("MatMul", x, _array(module.weight)[of].T)
     return out if module.bias is None else graph("Add", out, _array(module.bias)[of])
 
 
@@ -119,7 +116,7 @@ class _Neighbourhood:
     def __init__(self, graph: _Graph, reach: int, heads: int) -> None:
         self._graph, self._heads = graph, heads
         self._block = block = 2 * reach
-        self._span = span = block + 2 * reach
+        self._span = span = 2 * block
         shape = graph("Shape", "input_ids")
         n, self._length = graph("Slice", shape, [0], [1]), graph("Slice", shape, [1], [2])
         last = graph("Sub", self._length, [1])

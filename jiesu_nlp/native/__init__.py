@@ -26,8 +26,6 @@ _LOGS = 1 << 17
 """Counts up to which logarithms are looked up, so that they are numpy's to the last bit; no text has more."""
 _ROOM = 64
 """Places that patterns may begin at for which there is room at first; few texts have more."""
-
-
 _Bytes = ctypes.c_char * 0
 """Stands for bytes of any length where an address is wanted."""
 
@@ -53,14 +51,18 @@ VERSION = 2
 LIBRARIES = ("libjiesu.so", "libjiesu.dylib", "jiesu.dll")
 
 
+def _points(text: str) -> bytes:
+    return text.encode("utf-32-le", "surrogatepass")
+
+
 def codes(text: str) -> Codes:
     """The code points of a text."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    return np.frombuffer(_points(text), np.uint32)
 
 
 def fold(text: str) -> str:
     """What `text.normalise` makes of a text."""
-    points = bytearray(text.encode("utf-32-le", "surrogatepass"))
+    points = bytearray(_points(text))
     _required().text_fold(_Bytes.from_buffer(points), len(text))
     return points.decode("utf-32-le", "surrogatepass")
 
@@ -139,7 +141,7 @@ class Openings:
 
     def find(self, text: str) -> Iterable[tuple[int, int]]:
         """Where patterns may begin, and which, by place."""
-        points, room = text.encode("utf-32-le", "surrogatepass"), _ROOM
+        points, room = _points(text), _ROOM
         while True:
             # Plain ctypes: for one short text, numpy's ways to an address take longer than the work.
             at, pattern = (ctypes.c_uint32 * room)(), (ctypes.c_uint32 * room)()
@@ -194,7 +196,7 @@ class Counter:
             values, float32; the scores, float32 (texts, columns).
         """
         n, lengths = len(texts), array("I", map(len, texts)).tobytes()
-        points = "".join(texts).encode("utf-32-le", "surrogatepass")
+        points = _points("".join(texts))
         room = self._lib.counter_room(self.handle, lengths, n)
         # One piece of memory for all that comes back: an address takes longer to ask for than a text to read.
         entries = 8 * (n + 1)

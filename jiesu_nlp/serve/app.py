@@ -1,7 +1,6 @@
 """The application: routes, and nothing that the library does not do."""
 
 import asyncio
-import gc
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,7 +20,7 @@ from starlette.exceptions import HTTPException
 from jiesu_nlp.answer import Classification, Rejected
 from jiesu_nlp.history import History, Ticket
 from jiesu_nlp.predict import Classifier
-from jiesu_nlp.serve.engine import Engine, answer_all, log, settle
+from jiesu_nlp.serve.engine import Engine, answer_all, log
 from jiesu_nlp.serve.feedback import LABELS, FeedbackStore
 from jiesu_nlp.serve.files import FileJobs
 from jiesu_nlp.serve.guard import Guard, add_problems, problem
@@ -69,9 +68,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             raise
         app.state.files = FileJobs(chosen)
         watching = [asyncio.create_task(engine.watch()), asyncio.create_task(app.state.files.sweep())]
-        settle()
         yield
-        gc.unfreeze()
         for task in watching:
             task.cancel()
         await loop.run_in_executor(None, engine.close)
@@ -117,15 +114,16 @@ async def _classify(body: TicketIn, request: Request) -> Response:
 async def _classify_directly(request: Request) -> Response:
     """`_classify`, its body read as FastAPI reads one."""
     try:
-        if not (content := await request.body()):
-            raise RequestValidationError([{"type": "missing", "loc": ("body",)}])
-        sent = json.loads(content)
+        content = await request.body()
+        sent = json.loads(content) if content else None
     except json.JSONDecodeError as error:
         raise RequestValidationError([{"type": "json_invalid", "loc": ("body", error.pos)}]) from None
-    except (HTTPException, RequestValidationError):
+    except HTTPException:
         raise
     except Exception:  # not UTF-8, nested too deeply, or the client left
         raise problem(400, "Error", "There was an error parsing the body") from None
+    if not content:
+        raise RequestValidationError([{"type": "missing", "loc": ("body",)}])
     try:
         body = TicketIn.model_validate(sent, from_attributes=True)
     except ValidationError as error:

@@ -37,12 +37,6 @@ class BusyError(Exception):
         self.retry_after = retry_after
 
 
-def settle() -> None:
-    """Take what is loaded out of Python's search for garbage; walking through it took a tenth of all time."""
-    gc.collect()
-    gc.freeze()
-
-
 class Engine:
     """One classifier, which may be replaced while requests run: each keeps the one that it began with."""
 
@@ -71,6 +65,9 @@ class Engine:
         loaded.classify("热身")  # what is read on first use is read now, and what is wrong is found
         quick = min(_seconds(loaded, _WARM_UP) for _ in range(5)) < _AT_ONCE
         self.classifier, self._quick, self._stamp = loaded, quick, stamp
+        # What is loaded is no garbage: looking for some in it, again and again, took a tenth of all time.
+        gc.collect()
+        gc.freeze()
 
     def _current(self) -> object:
         try:
@@ -89,7 +86,6 @@ class Engine:
                 continue
             try:
                 await asyncio.get_running_loop().run_in_executor(None, self.load)
-                settle()
                 self.reloads += 1
                 log.info("model reloaded", extra={"fields": {"model": self.name}})
             except Exception as error:  # whatever is wrong with it, the old model serves on
@@ -187,6 +183,7 @@ class Engine:
     def close(self) -> None:
         """Finish what runs."""
         self._pool.shutdown(wait=True)
+        gc.unfreeze()
 
 
 def _seconds(classifier: Classifier, text: str) -> float:
