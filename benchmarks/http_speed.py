@@ -2,10 +2,11 @@
 
     python benchmarks/http_speed.py
 
-Each server is one process with its settings as they come, without a log. The generator, another process, keeps
-connections open and sends the real messages (JIESU_DATA) as bodies of ``POST /v1/classify``; the echo reads them
-by the same schema and sends them back. First each connection sends as fast as it is answered; then requests are
-sent at a steady half of the rate that was reached, whether answered or not, and their latencies are taken.
+Each server is one process, without a log. The bare echo runs as FastAPI and uvicorn alone would run it (h11); a
+second one is given httptools, as our server has it. The generator, another process, keeps connections open and sends
+the real messages (JIESU_DATA) as bodies of ``POST /v1/classify``; an echo reads them by the same schema and sends them
+back. First each connection sends as fast as it is answered; then requests are sent at a steady half of the rate that
+was reached, whether answered or not, and their latencies are taken.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from statistics import median
 from tempfile import TemporaryDirectory
 
@@ -28,6 +29,8 @@ from train_default import DATA, rows
 from jiesu_nlp.text import join_fields
 
 ECHO = """
+import sys
+import uvicorn
 from fastapi import FastAPI
 from jiesu_nlp.serve.schemas import TicketIn
 app = FastAPI()
@@ -36,8 +39,10 @@ app = FastAPI()
 async def echo(body: TicketIn) -> TicketIn:
     return body
 """
+ECHO += "uvicorn.run(app, port=int(sys.argv[1]), log_level='critical', loop='asyncio', http='{}')"
 SERVERS = {
-    "echo": "import uvicorn, sys\n" + ECHO + "\nuvicorn.run(app, port=int(sys.argv[1]), log_level='critical')",
+    "echo": ECHO.format("h11"),
+    "echo, httptools": ECHO.format("httptools"),
     "ours": "import sys\nfrom jiesu_nlp.serve.run import run\nrun({'port': sys.argv[1]})",
 }
 
@@ -166,8 +171,8 @@ def main() -> None:
         return asyncio.run(generate(port, bodies, arguments.connections, arguments.seconds, rate))
 
     random.seed(0)
-    with server(SERVERS["echo"]) as echo, server(SERVERS["ours"]) as ours:
-        ports = {"echo": echo, "ours": ours}
+    with ExitStack() as running:
+        ports = {name: running.enter_context(server(code)) for name, code in SERVERS.items()}
         for port in ports.values():
             ask(port)  # warm
         for _ in range(arguments.rounds):

@@ -364,6 +364,49 @@ def test_64_clients_at_twice_the_bound_see_no_5xx_and_leave_no_text(server, tmp_
     assert all(json.loads(line)["event"] for line in log.splitlines())
 
 
+_HEAD = b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+_CHUNKED = _HEAD + b"transfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "endless"),
+    [
+        (b"GET /", b"a"),
+        (_HEAD, b"x-%d: y\r\n"),
+        (_HEAD + b"x: ", b"y"),
+        (_CHUNKED + b"0\r\n", b"x-%d: y\r\n"),
+        (_CHUNKED + b"1;", b"x"),
+    ],
+)  # fmt: skip
+def test_heads_trailers_and_chunk_extensions_have_an_end(server, start, endless):
+    running = server()
+    memory = psutil.Process(running.process.pid)
+    before = memory.memory_info().rss
+    piece = b"".join(endless.replace(b"%d", b"%d" % i) for i in range(2000))
+    sent = 0
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as line:
+        try:
+            line.sendall(start)
+            while sent < 50_000_000:
+                line.sendall(piece)
+                sent += len(piece)
+        except OSError:
+            pass
+    assert sent < 50_000_000 and memory.memory_info().rss - before < 30_000_000
+    assert httpx.post(running.url + "/v1/classify", json={"text": TEXT}).status_code == 200
+
+
+def test_a_head_of_usual_size_and_requests_sent_together_are_answered(server):
+    running = server()
+    body = json.dumps({"text": TEXT}).encode()
+    one = _HEAD + b"cookie: " + b"c" * 60_000 + b"\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as line:
+        line.sendall(one * 5)
+        read = b""
+        while read.count(b"HTTP/1.1 200 OK") < 5:
+            read += line.recv(65536)
+
+
 def test_a_worker_killed_amid_feedback_loses_nothing_acknowledged(server, tmp_path):
     running = server(workers=2)
     acknowledged = []

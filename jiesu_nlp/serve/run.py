@@ -12,6 +12,7 @@ from uvicorn.supervisors import Multiprocess
 
 from jiesu_nlp.errors import JiesuError
 from jiesu_nlp.serve.guard import set_up_logging
+from jiesu_nlp.serve.http import LimitedProtocol
 from jiesu_nlp.serve.settings import Settings
 
 
@@ -52,7 +53,8 @@ def _serve(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=round(settings.shutdown),
         timeout_keep_alive=5,
-        h11_max_incomplete_event_size=64 * 1024,
+        http=LimitedProtocol,
+        ws="none",
     )
     server = uvicorn.Server(config)
     if settings.workers == 1:
