@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from jiesu_nlp.errors import MissingExtraError
+from jiesu_nlp.extras import need
 
 if TYPE_CHECKING:
     from jiesu_nlp.relabel import _Task
@@ -36,11 +36,10 @@ def label_on_ray(chunks: "Iterable[Chunk]", task: "_Task", jobs: int) -> "Iterat
     Raises:
         MissingExtraError: Ray is not installed.
     """
-    try:
-        import ray
-        import ray.data
-    except ImportError:
-        raise MissingExtraError("the ray engine needs: pip install 'jiesu_nlp[ray]'") from None
+    need("ray", "ray")
+    import ray
+    import ray.data
+
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=False)
     ray.data.DataContext.get_current().enable_progress_bars = False

@@ -24,6 +24,7 @@ _BATCH = 2000
 _LOST, _FEW_LOST = "\ufffd", 0.02
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _XLSX_ROWS, _XLSX_CHARS = 1_048_575, 32_767
+_TOO_MUCH = "an xlsx sheet cannot hold so many rows, or so long a cell; name a csv file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,9 +256,16 @@ def _join_xlsx(parts: Sequence[Path], columns: Sequence[str], out: Path) -> None
         sheet.write_row(0, 0, columns)
         line = 0
         for part in parts:
-            with part.open(encoding="utf-8", newline="") as file:
-                for line, cells in enumerate(csv.reader(file), line + 1):  # noqa: B020
-                    if line > _XLSX_ROWS or max(map(len, cells), default=0) > _XLSX_CHARS:
-                        raise TableError("an xlsx sheet cannot hold so many rows, or so long a cell; name a csv file")
-                    for column, cell in enumerate(cells):
-                        sheet.write_string(line, column, cell)
+            for line, cells in enumerate(_cells(part), line + 1):  # noqa: B020
+                if line > _XLSX_ROWS or max(map(len, cells), default=0) > _XLSX_CHARS:
+                    raise TableError(_TOO_MUCH)
+                for column, cell in enumerate(cells):
+                    sheet.write_string(line, column, cell)
+
+
+def _cells(part: Path) -> Iterator[list[str]]:
+    with part.open(encoding="utf-8", newline="") as file:
+        try:
+            yield from csv.reader(file)
+        except csv.Error:  # the reader has a limit of its own, above a sheet's
+            raise TableError(_TOO_MUCH) from None

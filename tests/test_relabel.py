@@ -214,6 +214,13 @@ def test_what_cannot_work_is_said_at_once(inputs, out, message, table, tmp_path,
         relabel(inputs, out)
 
 
+@pytest.mark.parametrize("length", [40_000, 140_000])
+def test_a_cell_that_no_sheet_holds_is_said(length, tmp_path):
+    (tmp_path / "long.jsonl").write_text(json.dumps({"a": "x" * length, "主要内容": "停水"}), encoding="utf-8")
+    with pytest.raises(TableError, match="so long a cell; name a csv file"):
+        relabel(tmp_path / "long.jsonl", tmp_path / "out.xlsx")
+
+
 def test_samples_from_jsonl(tmp_path):
     summary = relabel(SAMPLES / "tax.jsonl", tmp_path / "o.jsonl")
     first = json.loads((tmp_path / "o.jsonl").read_text(encoding="utf-8").splitlines()[0])
@@ -234,6 +241,7 @@ def test_the_command(table, tmp_path):
     command = ["relabel", str(table), str(out), "--old", "department=承办单位", "--jobs", "1"]
     shown = CliRunner().invoke(app, command)
     assert shown.exit_code == 0 and "23 件已贴标签" in shown.output and "不同" in shown.output
+    assert "市水务局 water" in shown.output
     counted = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
     assert counted["rows"] == 23 and counted["changed"]["department"]["water"]["water"] > 0
     assert CliRunner().invoke(app, ["relabel", "no.csv", str(out)]).exit_code == 2

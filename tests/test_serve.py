@@ -407,6 +407,14 @@ def test_a_head_of_usual_size_and_requests_sent_together_are_answered(server):
             read += line.recv(65536)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_that_cannot_start_says_so_in_its_status(workers, tmp_path):
+    command = [sys.executable, "-m", "jiesu_nlp.cli", "serve", "--workers", str(workers), "--port", str(_free_port())]
+    environment = os.environ | {"JIESU_MODEL": str(tmp_path / "none")}
+    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, timeout=60)
+    assert ended.returncode == 3 and b"not a readable model folder" in ended.stderr
+
+
 def test_a_worker_killed_amid_feedback_loses_nothing_acknowledged(server, tmp_path):
     running = server(workers=2)
     acknowledged = []

@@ -8,7 +8,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from jiesu_nlp.cli.common import JOBS, JsonOption, ModelOption, TextOption, app, err, errors, out, plain
+from jiesu_nlp.cli.common import JOBS, JsonOption, ModelOption, TextOption, app, err, errors, named, out, plain
 
 if TYPE_CHECKING:
     from jiesu_nlp.relabel import Summary
@@ -80,13 +80,13 @@ def _show(summary: "Summary") -> None:
     for head, codes in summary.labels.items():
         table = Table(head, "件", "占比")
         for code, n in codes.most_common():
-            table.add_row(*plain((code, f"{n:,}", f"{n / max(summary.rows, 1):.1%}")))
+            table.add_row(*plain((named(head, code), f"{n:,}", f"{n / max(summary.rows, 1):.1%}")))
         out.print(table)
     for head, changed in summary.changed.items():
         total = sum(codes.total() for codes in changed.values())
         same = sum(codes[old] for old, codes in changed.items())
         table = Table("旧", "件", "不变", "改为", title=f"{head}:{total:,} 件有旧标签,{total - same:,} 件不同")
         for old, codes in sorted(changed.items(), key=lambda item: -item[1].total()):
-            to = "、".join(f"{code} {n:,}" for code, n in codes.most_common(_SHOWN) if code != old)
-            table.add_row(*plain((old, f"{codes.total():,}", f"{codes[old]:,}", to)))
+            to = "、".join(f"{named(head, code)} {n:,}" for code, n in codes.most_common(_SHOWN) if code != old)
+            table.add_row(*plain((named(head, old), f"{codes.total():,}", f"{codes[old]:,}", to)))
         out.print(table)

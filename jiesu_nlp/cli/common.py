@@ -68,6 +68,14 @@ def plain(cells: Iterable[object]) -> list[Text]:
     return [Text("" if cell is None else str(cell)) for cell in cells]
 
 
+def named(head: str, code: str | None) -> str:
+    """A label for people: its name and its code; the code alone of a label set that is not the packaged one."""
+    from jiesu_nlp.taxonomy import Taxonomy
+
+    names = {label.code: label.name for label in Taxonomy.load().heads.get(head, ())}
+    return " ".join(part for part in (names.get(code or ""), code) if part)
+
+
 def figures(heads: Any) -> None:
     """Print the figures of each head as a table."""
     names = ("macro_f1", "top1", "top3", "ece", "accuracy_at_70", "rows")

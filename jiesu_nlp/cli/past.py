@@ -11,7 +11,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from jiesu_nlp.cli.common import JsonOption, ModelOption, TextOption, app, err, errors, out, plain
+from jiesu_nlp.cli.common import JsonOption, ModelOption, TextOption, app, err, errors, named, out, plain
 
 if TYPE_CHECKING:
     from jiesu_nlp.history import History
@@ -173,8 +173,8 @@ def hotspots(
         return
     table = Table("序", "热度", "件", "事项", "类别", "起", "止", "代表工单")
     for row in frame.head(top).iter_rows(named=True):
-        last_four = (row[k] for k in ("category", "first", "last", "representative"))
-        table.add_row(*plain((row["rank"], f"{row['heat']:.2f}", row["tickets"], row["title"], *last_four)))
+        about = (row["title"], named("category", row["category"]), row["first"], row["last"], row["representative"])
+        table.add_row(*plain((row["rank"], f"{row['heat']:.2f}", row["tickets"], *about)))
     out.print(table)
     out.print(f"共 {len(frame)} 组;热度 = Σ 0.5^(距今天数/{half_life:g}) × √(不同日数/件数)")
 
@@ -211,7 +211,7 @@ def forecast(
         return
     table = Table("地点", "类别", "概率", "上月", "去年同月", title=f"{result.month} 预测")
     for row in result.table.head(top).iter_rows():
-        table.add_row(*plain((row[0], row[1], f"{row[2]:.2f}", *row[3:])))
+        table.add_row(*plain((row[0], named("category", row[1]), f"{row[2]:.2f}", *row[3:])))
     out.print(table)
     past = Table("月", "对数", "有诉求", "AUROC", "去年同月", "命中率", "去年同月", title="回测:只用当月之前的工单")
     for row in result.backtest.iter_rows():

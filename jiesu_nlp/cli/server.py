@@ -20,15 +20,12 @@ def serve(
 
     例:jiesu serve · JIESU_KEYS='["一串不短于16位的字母数字"]' jiesu serve --host 0.0.0.0 --workers 4 --db 历史.db
     """
-    from jiesu_nlp.errors import MissingExtraError
+    from jiesu_nlp.extras import need
 
     with errors():
-        try:
-            from jiesu_nlp.serve.run import run
-        except ImportError as error:
-            raise MissingExtraError(
-                f"{error.name} is missing; the server needs: pip install 'jiesu_nlp[serve]'"
-            ) from None
+        need("serve", "fastapi", "uvicorn", "httptools", "orjson", "pydantic_settings", "prometheus_client")
+        from jiesu_nlp.serve.run import run
+
         given = {"host": host, "port": port, "workers": workers, "model": model, "history": history}
         run({name: value for name, value in given.items() if value is not None})
 

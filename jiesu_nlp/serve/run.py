@@ -1,6 +1,7 @@
 """Running the server: one process, or several that share a port."""
 
 import os
+import sys
 from contextlib import ExitStack
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from jiesu_nlp.errors import JiesuError
@@ -60,7 +62,10 @@ def _serve(settings: Settings) -> None:
     if settings.workers == 1:
         server.run()
     else:
-        Multiprocess(config, sockets=[config.bind_socket()]).run()
+        several = Multiprocess(config, sockets=[config.bind_socket()])
+        several.run()
+        if any(one.exitcode == STARTUP_FAILURE for one in several.processes):
+            sys.exit(STARTUP_FAILURE)  # as a single process does, so that who runs it can tell
 
 
 def build() -> Any:
