@@ -241,7 +241,7 @@ def test_the_command(table, tmp_path):
     command = ["relabel", str(table), str(out), "--old", "department=承办单位", "--jobs", "1"]
     shown = CliRunner().invoke(app, command)
     assert shown.exit_code == 0 and "23 件已贴标签" in shown.output and "不同" in shown.output
-    assert "市水务局 water" in shown.output
+    assert "市水务局" in shown.output
     counted = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
     assert counted["rows"] == 23 and counted["changed"]["department"]["water"]["water"] > 0
     assert CliRunner().invoke(app, ["relabel", "no.csv", str(out)]).exit_code == 2

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,12 +69,16 @@ def plain(cells: Iterable[object]) -> list[Text]:
     return [Text("" if cell is None else str(cell)) for cell in cells]
 
 
-def named(head: str, code: str | None) -> str:
-    """A label for people: its name and its code; the code alone of a label set that is not the packaged one."""
+@cache
+def _names(head: str) -> dict[str, str]:
     from jiesu_nlp.taxonomy import Taxonomy
 
-    names = {label.code: label.name for label in Taxonomy.load().heads.get(head, ())}
-    return " ".join(part for part in (names.get(code or ""), code) if part)
+    return {label.code: label.name for label in Taxonomy.load().heads.get(head, ())}
+
+
+def named(head: str, code: str | None) -> str | None:
+    """A label's name, for people; the code of one that the packaged label sets do not have."""
+    return _names(head).get(code, code) if code else None
 
 
 def figures(heads: Any) -> None:

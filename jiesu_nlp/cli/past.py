@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 
 from jiesu_nlp.cli.common import JsonOption, ModelOption, TextOption, app, err, errors, named, out, plain
 
@@ -171,7 +171,7 @@ def hotspots(
     if as_json:
         typer.echo(json.dumps(frame.head(top).to_dicts(), ensure_ascii=False))
         return
-    table = Table("序", "热度", "件", "事项", "类别", "起", "止", "代表工单")
+    table = Table("序", "热度", "件", Column("事项", overflow="fold"), "类别", "起", "止", "代表工单")
     for row in frame.head(top).iter_rows(named=True):
         about = (row["title"], named("category", row["category"]), row["first"], row["last"], row["representative"])
         table.add_row(*plain((row["rank"], f"{row['heat']:.2f}", row["tickets"], *about)))
