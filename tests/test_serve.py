@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
@@ -394,6 +395,33 @@ def test_heads_trailers_and_chunk_extensions_have_an_end(server, start, endless)
             pass
     assert sent < 50_000_000 and memory.memory_info().rss - before < 30_000_000
     assert httpx.post(running.url + "/v1/classify", json={"text": TEXT}).status_code == 200
+
+
+def test_nobody_is_waited_for_for_ever(tmp_path):
+    port = _free_port()
+    code = "import jiesu_nlp.serve.http as h; from jiesu_nlp.serve.run import run; h.HEAD_SECONDS = 1; run({})"
+    environment = os.environ | {"JIESU_PORT": str(port), "JIESU_FEEDBACK": str(tmp_path / "f.db")}
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(200):
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(url + "/readyz").status_code == 200:
+                    break
+            time.sleep(0.1)
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as silent:
+            assert silent.recv(1) == b""
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as slow, pytest.raises(OSError):
+            for byte in b"GET /" + b"a" * 100:
+                slow.sendall(bytes([byte]))
+                time.sleep(0.1)
+        with httpx.Client() as client:  # what is asked in time is answered, again and again
+            for _ in range(3):
+                assert client.post(url + "/v1/classify", json={"text": TEXT}).status_code == 200
+                time.sleep(0.7)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_head_of_usual_size_and_requests_sent_together_are_answered(server):
