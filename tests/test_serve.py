@@ -399,7 +399,7 @@ def test_heads_trailers_and_chunk_extensions_have_an_end(server, start, endless)
 
 def test_nobody_is_waited_for_for_ever(tmp_path):
     port = _free_port()
-    code = "import jiesu_nlp.serve.http as h; from jiesu_nlp.serve.run import run; h.HEAD_SECONDS = 1; run({})"
+    code = "import jiesu_nlp.serve.protocol as h; from jiesu_nlp.serve.run import run; h.HEAD_SECONDS = 1; run({})"
     environment = os.environ | {"JIESU_PORT": str(port), "JIESU_FEEDBACK": str(tmp_path / "f.db")}
     process = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL)
     try:

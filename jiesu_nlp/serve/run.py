@@ -14,7 +14,7 @@ from uvicorn.supervisors import Multiprocess
 
 from jiesu_nlp.errors import JiesuError
 from jiesu_nlp.serve.guard import set_up_logging
-from jiesu_nlp.serve.http import LimitedProtocol
+from jiesu_nlp.serve.protocol import LimitedProtocol
 from jiesu_nlp.serve.settings import Settings
 
 
