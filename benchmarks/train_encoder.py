@@ -2,6 +2,7 @@
 
     python benchmarks/train_encoder.py out --base encoder
     python benchmarks/train_encoder.py out7 --base encoder --task seven
+    python benchmarks/train_encoder.py out --base encoders/compact --keep encoders/complaints
     python benchmarks/train_encoder.py out --package jiesu_nlp/accurate_model
 
 Figures are on near-copy groups held out of both models: TF-IDF alone (out-of-fold), the encoder alone, and
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=1)
     parser.add_argument("--loss", default="cross_entropy")
     parser.add_argument("--class-weights", action="store_true")
+    parser.add_argument("--keep", default="", help="also write the fine-tuned encoder, a base for other label sets")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--teacher", type=Path)
     parser.add_argument("--unlabelled", type=Path, action="append", default=[])
@@ -93,6 +95,7 @@ def main() -> None:
         hidden=arguments.hidden,
         loss=arguments.loss,
         class_weights=arguments.class_weights,
+        keep=arguments.keep,
         seed=arguments.seed,
     )
     examples = load() if arguments.task == "complaints" else seven()

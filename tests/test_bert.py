@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from jiesu_nlp import Classifier
@@ -320,6 +321,17 @@ def test_any_label_set_trains(checkpoint, small_table, tmp_path):
     assert evaluate(model, small_table[0], labels=["wish=intent"])["heads"]["wish"]["figures"]["rows"] > 100
 
 
+def test_what_an_encoder_learned_of_one_label_set_is_a_base_for_another(checkpoint, small_table, tmp_path):
+    kept = tmp_path / "kept"
+    train(small_table, tmp_path / "a", kind="bert", bert=quick(checkpoint, keep=str(kept), epochs=1))
+    assert load_model(tmp_path / "a").meta["fit"]["bert"]["keep"] == "kept"  # not the path
+    before, after = (load_file(folder / "model.safetensors") for folder in (checkpoint, kept))
+    name = "encoder.layer.0.output.dense.weight"
+    assert not np.allclose(before[f"bert.{name}"], after[name], atol=1e-3) and after[name].dtype == np.float16
+    train(small_table, tmp_path / "b", labels=["wish=intent"], kind="bert", bert=quick(kept, epochs=1))
+    assert "complaint" in load_model(tmp_path / "b").taxonomy.codes("wish")
+
+
 def test_a_checkpoint_that_is_not_there_is_a_sentence(tmp_path, small_table, checkpoint, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelFormatError, match="give its folder instead"):
@@ -359,11 +371,20 @@ def test_a_checkpoint_in_pickle_is_converted_without_running_it(checkpoint, tmp_
 
 def test_the_commands_take_an_encoder(checkpoint, small_table, tmp_path):
     runner, folder = CliRunner(), tmp_path / "m"
-    command = ["train", str(small_table[0]), "--model", "bert", "-o", str(folder)]
+    command = [
+        "train",
+        str(small_table[0]),
+        "--model",
+        "bert",
+        "-o",
+        str(folder),
+        "--keep-encoder",
+        str(tmp_path / "kept"),
+    ]
     assert runner.invoke(app, command).exit_code == 2  # no --base
     done = runner.invoke(app, [*command, "--base", str(checkpoint), "--epochs", "1", "--length", "32", "--json"])
     assert done.exit_code == 0, done.stderr
-    assert "department" in json.loads(done.stdout)["metrics"]
+    assert "department" in json.loads(done.stdout)["metrics"] and (kept / "tokenizer.json").exists()
     for command in (
         ["classify", LEAK, "--model", str(folder), "--json"],
         ["info", "--model", str(folder), "--json"],

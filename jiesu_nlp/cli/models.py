@@ -56,6 +56,9 @@ def train(
     windows: Annotated[int, typer.Option(help="长文最多分几段读;1 为只读头尾", min=1)] = 1,
     loss: Annotated[Loss, typer.Option(help="编码器的损失函数")] = Loss.cross_entropy,
     class_weights: Annotated[bool, typer.Option("--class-weights", help="编码器:少见的类多算一些")] = False,
+    keep: Annotated[
+        Path | None, typer.Option("--keep-encoder", help="编码器:微调后的编码器另存于此,可作别的标签的 --base")
+    ] = None,
     checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="编码器:省内存,慢一些")] = False,
     teacher: Annotated[Path | None, typer.Option(help="蒸馏:教师模型的文件夹")] = None,
     unlabelled: Annotated[list[Path] | None, typer.Option(help="蒸馏:无标签的表,由教师来标;可多次")] = None,
@@ -96,6 +99,7 @@ def train(
                 loss=loss.value,
                 class_weights=class_weights,
                 gradient_checkpointing=checkpointing,
+                keep=str(keep or ""),
                 seed=seed,
             ),
             teacher=load_model(teacher) if teacher else None,

@@ -37,6 +37,7 @@ class FineTuneConfig:
         held_out: share of the near-copy groups that development figures and calibration are taken on.
         loss: ``cross_entropy``, or ``focal`` (Lin et al. 2017, gamma 2), which leans on rows that are hard.
         class_weights: weigh a class by the inverse square root of its rows.
+        keep: folder that the fine-tuned encoder is written to, without its heads: a base for other label sets.
     """
 
     base: str = ""
@@ -51,6 +52,7 @@ class FineTuneConfig:
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
     class_weights: bool = False
     gradient_checkpointing: bool = False
+    keep: str = ""
     seed: int = 0
 
 
@@ -144,6 +146,10 @@ def fit(
         for entry in trainer.state.log_history
     ]
     network = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)  # without its autocast
+    if config.keep:
+        halves = {name: tensor.half() for name, tensor in network.encoder.state_dict().items()}
+        network.encoder.save_pretrained(config.keep, state_dict=halves)
+        tokenizer.save_pretrained(config.keep)
     return Fitted(network.eval(), core.to_str().encode(), held, lesson.taught, [e for e in curve if len(e) > 1])
 
 
