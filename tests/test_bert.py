@@ -370,17 +370,8 @@ def test_a_checkpoint_in_pickle_is_converted_without_running_it(checkpoint, tmp_
 
 
 def test_the_commands_take_an_encoder(checkpoint, small_table, tmp_path):
-    runner, folder = CliRunner(), tmp_path / "m"
-    command = [
-        "train",
-        str(small_table[0]),
-        "--model",
-        "bert",
-        "-o",
-        str(folder),
-        "--keep-encoder",
-        str(tmp_path / "kept"),
-    ]
+    runner, folder, kept = CliRunner(), tmp_path / "m", tmp_path / "kept"
+    command = ["train", str(small_table[0]), "--model", "bert", "-o", str(folder), "--keep-encoder", str(kept)]
     assert runner.invoke(app, command).exit_code == 2  # no --base
     done = runner.invoke(app, [*command, "--base", str(checkpoint), "--epochs", "1", "--length", "32", "--json"])
     assert done.exit_code == 0, done.stderr
