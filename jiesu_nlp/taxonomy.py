@@ -97,9 +97,8 @@ class Taxonomy:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over heads, codes, names and definitions, first 16 hex digits."""
-        content = {head: [astuple(label) for label in labels] for head, labels in self.heads.items()}
-        return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()[:16]
+        """SHA-256 over heads, codes, names and parents, first 16 hex digits: over what a model keeps of its labels."""
+        return hashlib.sha256(json.dumps(self._kept(), ensure_ascii=False).encode()).hexdigest()[:16]
 
     def migrate(self, head: str, old_codes: Sequence[str]) -> list[int]:
         """For each old code, the position of the code that took its place in this taxonomy.
@@ -124,9 +123,12 @@ class Taxonomy:
 
     def to_dict(self) -> dict[str, object]:
         """JSON-ready form, kept inside a model so that it needs no folder."""
-        heads = {head: [astuple(label)[:4] for label in labels] for head, labels in self.heads.items()}
+        heads = self._kept()
         aliases = {head: dict(known) for head, known in self.aliases.items() if head in heads}
         return {"name": self.name, "version": self.version, "hash": self.hash, "heads": heads, "aliases": aliases}
+
+    def _kept(self) -> dict[str, list[tuple[str, ...]]]:
+        return {head: [astuple(label)[:4] for label in labels] for head, labels in self.heads.items()}
 
 
 def labels_folder() -> Path:
