@@ -38,8 +38,9 @@ app = FastAPI()
 @app.post("/v1/classify")
 async def echo(body: TicketIn) -> TicketIn:
     return body
+
+uvicorn.run(app, port=int(sys.argv[1]), log_level="critical", loop="asyncio", http="{}")
 """
-ECHO += "uvicorn.run(app, port=int(sys.argv[1]), log_level='critical', loop='asyncio', http='{}')"
 SERVERS = {
     "echo": ECHO.format("h11"),
     "echo, httptools": ECHO.format("httptools"),

@@ -36,7 +36,7 @@ def label_on_ray(chunks: "Iterable[Chunk]", task: "_Task", jobs: int) -> "Iterat
     Raises:
         MissingExtraError: Ray is not installed.
     """
-    need("ray", "ray")
+    need("ray", "ray", "pandas", "pyarrow")
     import ray
     import ray.data
 

@@ -1,5 +1,4 @@
 import asyncio
-import contextlib
 import dataclasses
 import json
 import os
@@ -303,14 +302,14 @@ def _free_port():
 
 
 class Server:
-    """A real server process."""
+    """A real server process, started as a user does or by other arguments of Python's."""
 
-    def __init__(self, folder, **settings):
+    def __init__(self, folder, how=("-m", "jiesu_nlp.cli", "serve"), **settings):
         self.port, self.log = _free_port(), folder / "server.log"
         given = {"feedback": folder / "feedback.db", "files": folder / "files", "port": self.port} | settings
         environment = os.environ | {f"JIESU_{k.upper()}": str(v) for k, v in given.items()}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "jiesu_nlp.cli", "serve"], env=environment, cwd=folder,
+            [sys.executable, *how], env=environment, cwd=folder,
             stderr=self.log.open("ab"), start_new_session=True,
         )  # fmt: skip
         self.url = f"http://127.0.0.1:{self.port}"
@@ -397,31 +396,19 @@ def test_heads_trailers_and_chunk_extensions_have_an_end(server, start, endless)
     assert httpx.post(running.url + "/v1/classify", json={"text": TEXT}).status_code == 200
 
 
-def test_nobody_is_waited_for_for_ever(tmp_path):
-    port = _free_port()
+def test_nobody_is_waited_for_for_ever(server):
     code = "import jiesu_nlp.serve.protocol as h; from jiesu_nlp.serve.run import run; h.HEAD_SECONDS = 1; run({})"
-    environment = os.environ | {"JIESU_PORT": str(port), "JIESU_FEEDBACK": str(tmp_path / "f.db")}
-    process = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        for _ in range(200):
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(url + "/readyz").status_code == 200:
-                    break
+    running = server(how=("-c", code))
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as silent:
+        assert silent.recv(1) == b""
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as slow, pytest.raises(OSError):
+        for byte in b"GET /" + b"a" * 100:
+            slow.sendall(bytes([byte]))
             time.sleep(0.1)
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as silent:
-            assert silent.recv(1) == b""
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as slow, pytest.raises(OSError):
-            for byte in b"GET /" + b"a" * 100:
-                slow.sendall(bytes([byte]))
-                time.sleep(0.1)
-        with httpx.Client() as client:  # what is asked in time is answered, again and again
-            for _ in range(3):
-                assert client.post(url + "/v1/classify", json={"text": TEXT}).status_code == 200
-                time.sleep(0.7)
-    finally:
-        process.kill()
-        process.wait()
+    with httpx.Client() as client:  # what is asked in time is answered, again and again
+        for _ in range(3):
+            assert client.post(running.url + "/v1/classify", json={"text": TEXT}).status_code == 200
+            time.sleep(0.7)
 
 
 def test_a_head_of_usual_size_and_requests_sent_together_are_answered(server):
@@ -432,7 +419,9 @@ def test_a_head_of_usual_size_and_requests_sent_together_are_answered(server):
         line.sendall(one * 5)
         read = b""
         while read.count(b"HTTP/1.1 200 OK") < 5:
-            read += line.recv(65536)
+            more = line.recv(65536)
+            assert more
+            read += more
 
 
 @pytest.mark.parametrize("workers", [1, 2])

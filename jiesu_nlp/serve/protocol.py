@@ -29,12 +29,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came in, unless too much of it has led nowhere."""
-        if self._in_head:
-            self._wait()
         self._unread += len(data)
         super().data_received(data)
         if self._unread > MOST_UNREAD and not self.transport.is_closing():
             self.send_400_response("Request header too large.")
+        elif self._unread and self._in_head:  # a request that comes in one piece needs no timer
+            self._wait()
 
     def on_headers_complete(self) -> None:
         """A head has become a request."""
