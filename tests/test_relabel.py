@@ -247,6 +247,21 @@ def test_the_command(table, tmp_path):
     assert CliRunner().invoke(app, ["relabel", "no.csv", str(out)]).exit_code == 2
 
 
+def test_the_tables_name_labels_as_the_model_does(table, tmp_path):
+    header = "code,name,english,parent,definition,includes,excludes,source\n"
+    (tmp_path / "labels").mkdir()
+    units = header + "water,自来水集团,,,,,,\ntax,税务所,,,,,,\n"
+    (tmp_path / "labels" / "department.csv").write_text(units, encoding="utf-8")
+    toml = 'name="own"\nversion="1"\n[heads]\ndepartment="department.csv"\n'
+    (tmp_path / "labels" / "taxonomy.toml").write_text(toml, encoding="utf-8")
+    learned = [str(SAMPLES / f"{name}.jsonl") for name in ("water", "tax")]
+    own = ["-o", str(tmp_path / "m"), "--label", "department", "--taxonomy", str(tmp_path / "labels"), "--jobs", "1"]
+    trained = CliRunner().invoke(app, ["train", *learned, *own])
+    assert trained.exit_code == 0, trained.output
+    shown = CliRunner().invoke(app, ["relabel", str(table), str(tmp_path / "o.csv"), "--model", str(tmp_path / "m")])
+    assert "自来水集团" in shown.output and "市水务局" not in shown.output
+
+
 def test_two_jobs_at_a_time_do_not_end_each_other():
     first, second = map_ahead(abs, range(-40, 0), 2), map_ahead(abs, range(-40, 0), 2)
     assert next(first) == next(second) == 40

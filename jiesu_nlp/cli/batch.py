@@ -68,25 +68,25 @@ def relabel(
     if as_json:
         typer.echo(json.dumps(summary.to_dict(), ensure_ascii=False))
     else:
-        _show(summary)
+        _show(summary, model)
     if summary.rejected:
         raise typer.Exit(1)
 
 
-def _show(summary: "Summary") -> None:
+def _show(summary: "Summary", model: Path | None) -> None:
     out.print(f"{summary.rows:,} 件已贴标签,其中 {summary.review:,} 件建议复核 → {summary.out}", markup=False)
     if summary.rejected:
         err.print(f"{summary.rejected:,} 行不能分类,原行与原因见 {summary.rejects}", style="yellow", markup=False)
     for head, codes in summary.labels.items():
         table = Table(head, "件", "占比")
         for code, n in codes.most_common():
-            table.add_row(*plain((named(head, code), f"{n:,}", f"{n / max(summary.rows, 1):.1%}")))
+            table.add_row(*plain((named(head, code, model), f"{n:,}", f"{n / max(summary.rows, 1):.1%}")))
         out.print(table)
     for head, changed in summary.changed.items():
         total = sum(codes.total() for codes in changed.values())
         same = sum(codes[old] for old, codes in changed.items())
         table = Table("旧", "件", "不变", "改为", title=f"{head}:{total:,} 件有旧标签,{total - same:,} 件不同")
         for old, codes in sorted(changed.items(), key=lambda item: -item[1].total()):
-            to = "、".join(f"{named(head, code)} {n:,}" for code, n in codes.most_common(_SHOWN) if code != old)
-            table.add_row(*plain((named(head, old), f"{codes.total():,}", f"{codes[old]:,}", to)))
+            to = "、".join(f"{named(head, code, model)} {n:,}" for code, n in codes.most_common(_SHOWN) if code != old)
+            table.add_row(*plain((named(head, old, model), f"{codes.total():,}", f"{codes[old]:,}", to)))
         out.print(table)

@@ -70,15 +70,17 @@ def plain(cells: Iterable[object]) -> list[Text]:
 
 
 @cache
-def _names(head: str) -> dict[str, str]:
+def _names(head: str, model: Path | None) -> dict[str, str]:
+    from jiesu_nlp.predict import Classifier
     from jiesu_nlp.taxonomy import Taxonomy
 
-    return {label.code: label.name for label in Taxonomy.load().heads.get(head, ())}
+    taxonomy = Classifier.load(model).taxonomy if model else Taxonomy.load()
+    return {label.code: label.name for label in taxonomy.heads.get(head, ())}
 
 
-def named(head: str, code: str | None) -> str | None:
-    """A label's name, for people; the code of one that the packaged label sets do not have."""
-    return _names(head).get(code, code) if code else None
+def named(head: str, code: str | None, model: Path | None = None) -> str | None:
+    """A label's name, for people; the code of one that the model (the packaged ones by default) does not have."""
+    return _names(head, model).get(code, code) if code else None
 
 
 def figures(heads: Any) -> None:

@@ -55,6 +55,10 @@ class FineTuneConfig:
     keep: str = ""
     seed: int = 0
 
+    def settings(self) -> dict[str, Any]:
+        """JSON-ready: what the outcome depends on, the base by its name. Where a copy goes is no part of it."""
+        return {k: v for k, v in asdict(self).items() if k != "keep"} | {"base": Path(self.base).name}
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -139,7 +143,11 @@ def fit(
         compute_metrics=partial(_development_figures, targets=task.targets, heads=heads),
         callbacks=[EarlyStoppingCallback(config.patience)],
     )
-    job = {"config": asdict(config), "lesson": lesson.fingerprint, "texts": digest(task.texts)}
+    job = {
+        "config": config.settings() | {"base": config.base},
+        "lesson": lesson.fingerprint,
+        "texts": digest(task.texts),
+    }
     run_trainer(trainer, work, job, progress)
     curve = [
         {name.removeprefix("eval_"): round(float(value), 4) for name, value in entry.items() if _kept(name)}

@@ -1,7 +1,7 @@
 """From a fine-tuned network to a model that can be saved: exported, checked, calibrated, perhaps blended."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def fit_encoder(
     for head, of in columns(task.taxonomy).items():
         scale[of] = factors[head][0]
     model = replace(model, scale=scale)
-    how: dict[str, Any] = {"bert": _settings(config), "curve": fitted.curve}
+    how: dict[str, Any] = {"bert": config.settings(), "curve": fitted.curve}
     how |= {"int8": _compare(exact, raw, targets), "taught": fitted.taught}
     if linear is None:
         return model, crossed, fitted.held, how
@@ -83,11 +83,6 @@ def fit_encoder(
     }
     crossed = {head: _crossed(parts, targets[head], groups) for head, parts in both.items()}
     return BlendModel(task.taxonomy, (other, model), weights), crossed, fitted.held, how
-
-
-def _settings(config: FineTuneConfig) -> dict[str, Any]:
-    """JSON-ready settings, without the paths of the machine."""
-    return asdict(config) | {name: Path(getattr(config, name)).name for name in ("base", "keep")}
 
 
 def _torch(network: Any) -> Callable[[Any], Any]:
