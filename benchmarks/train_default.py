@@ -30,6 +30,8 @@ LETTER_WEIGHT = 0.3  # all about buses: enough to learn the wording, not to make
 WRITTEN_WEIGHT = 2.0
 HARD_WEIGHT = {"intents": 1.0, "messages": 1.0, "praise-2": 0.3} | {f"letters-{part}": 1.0 for part in "abcde"}
 """Files of border cases, which say more of where a border runs than of what is usual on its sides."""
+BOARD_WEIGHT = 1.0
+SEGMENTED_WEIGHT = 0.5
 DUTY_WEIGHT = 0.2
 DUTIES_EACH = 150
 DEFINITION_WEIGHT = 0.5
@@ -61,6 +63,26 @@ def written() -> Iterator[Example]:
             yield row, row, HARD_WEIGHT.get(path.stem, WRITTEN_WEIGHT)
 
 
+def readings(name: str) -> dict[str, dict[str, str]]:
+    """Labels that we gave to real texts by reading them, by the id of the text; without those left open."""
+    with (ROOT / "data" / "readings" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return {r.pop("id"): {head: code for head, code in r.items() if code} for r in csv.DictReader(file)}
+
+
+def board() -> Iterator[Example]:
+    labels = readings("hangzhou_board")
+    for row in rows(DATA / "hangzhou_board.jsonl"):
+        yield row, labels[row["id"]], BOARD_WEIGHT
+
+
+def segmented() -> Iterator[Example]:
+    """Texts published without their stop words, which say enough of a topic, and too little of an intent."""
+    texts = rows(DATA / "seven_class_segmented.jsonl")
+    for number, labels in readings("seven_class_segmented").items():
+        body = texts[int(number.removeprefix("S"))]["tokens"].replace(" ", "")
+        yield {"id": number, "body": body}, labels, SEGMENTED_WEIGHT
+
+
 def letters() -> Iterator[Example]:
     for row in rows(DATA / "beijing_letters.jsonl"):
         # Their type is left out: as nearly all are suggestions, it would teach that short letters are.
@@ -74,6 +96,8 @@ def load(without: Collection[str] = ()) -> Examples:
         "complaints": complaints(corrected),
         "written": written(),
         "letters": letters(),
+        "board": board(),
+        "segmented": segmented(),
         "taxonomy": taxonomy_texts(),
         "regulations": duties(),
     }
@@ -127,7 +151,7 @@ def main() -> None:
         "--without",
         action="append",
         default=[],
-        choices=["written", "letters", "corrections", "taxonomy", "regulations"],
+        choices=["written", "letters", "board", "segmented", "corrections", "taxonomy", "regulations"],
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--max-features", type=int, default=FitConfig.max_features)
