@@ -11,7 +11,7 @@ import numpy as np
 from jiesu_nlp.errors import InvalidTextError, TrainingDataError, UnknownLabelError
 from jiesu_nlp.models.base import IntArray
 from jiesu_nlp.tables import cells_of, guess_columns, ids_of, read_table, texts_of
-from jiesu_nlp.taxonomy import Taxonomy
+from jiesu_nlp.taxonomy import Taxonomy, quoted
 from jiesu_nlp.text import check_text
 
 TAUGHT_WEIGHT = 0.5
@@ -43,8 +43,8 @@ class Examples:
         self.texts += texts_of(frame, columns)
         self.ids += ids_of(frame, columns)
         self.weight += [weight] * rows
-        self.source += [Path(path).name] * rows
-        for head in set(self.labels) | set(columns.labels):
+        self.source += [_name(path)] * rows
+        for head in dict.fromkeys([*self.labels, *columns.labels]):
             held = self.labels.setdefault(head, [None] * before)
             held += cells_of(frame, columns.labels[head]) if head in columns.labels else [None] * rows
 
@@ -54,11 +54,16 @@ class Examples:
         columns = guess_columns(frame.columns, text)
         texts = [t for t in texts_of(frame, columns) if _text_problem(t) is None]
         self.texts += texts
-        self.ids += [f"{Path(path).name}:{i}" for i in range(len(texts))]
+        self.ids += [f"{_name(path)}:{i}" for i in range(len(texts))]
         self.weight += [TAUGHT_WEIGHT] * len(texts)
-        self.source += [Path(path).name] * len(texts)
+        self.source += [_name(path)] * len(texts)
         for values in self.labels.values():
             values += [None] * len(texts)
+
+
+def _name(path: str | Path) -> str:
+    """A file's name, which on Linux may hold bytes that are no text."""
+    return Path(path).name.encode("utf-8", "replace").decode()
 
 
 def fingerprint(examples: Examples) -> str:
@@ -73,17 +78,21 @@ def scheme_of(examples: Examples, taxonomy: Taxonomy | None) -> Taxonomy:
     Raises:
         TrainingDataError: no label column, or one that the given taxonomy lacks.
     """
-    heads = [h for h in examples.labels if h not in ("second", "co")]
+    filled = {
+        h: {v for v in values if v is not None} for h, values in examples.labels.items() if h not in ("second", "co")
+    }
+    values = {head: cells for head, cells in filled.items() if cells}
     known = taxonomy or Taxonomy.load()
-    if not heads:
-        raise TrainingDataError("no label column was found; name one with --label")
-    if all(h in known.heads for h in heads):
-        chosen = {h: labels for h, labels in known.heads.items() if h in heads}
-        return Taxonomy(known.name, known.version, chosen, known.aliases, known.mapping)
-    if taxonomy is not None:
-        missing = [h for h in heads if h not in known.heads]
-        raise TrainingDataError(f"taxonomy {known.name!r} has no head {', '.join(missing)}")
-    return Taxonomy.from_values({h: [v for v in examples.labels[h] if v is not None] for h in heads})
+    if not values:
+        raise TrainingDataError("no column of labels was found, or none with a label in it; name one with --label")
+    own = {head: cells for head, cells in values.items() if head not in known.heads}
+    if own and taxonomy is not None:
+        raise TrainingDataError(f"taxonomy {known.name!r} has no head {', '.join(own)}")
+    ad_hoc = Taxonomy.from_values(own)
+    if len(own) == len(values):
+        return ad_hoc
+    heads = {head: labels for head, labels in known.heads.items() if head in values} | dict(ad_hoc.heads)
+    return Taxonomy(known.name, known.version, heads, known.aliases, known.mapping)
 
 
 def check(examples: Examples, scheme: Taxonomy) -> tuple[dict[str, IntArray], list[str]]:
@@ -107,7 +116,7 @@ def check(examples: Examples, scheme: Taxonomy) -> tuple[dict[str, IntArray], li
             if n == 1:
                 row = int(np.flatnonzero(target == scheme.codes(head).index(code))[0])
                 problems.append(
-                    f"{_where(examples, row)}: the only row of {head} {code!r}; add rows or merge the class"
+                    f"{_where(examples, row)}: the only row of {head} {quoted(code)}; add rows or merge the class"
                 )
             elif n == 0:
                 warnings.append(f"{head} {code!r} has no row and will never be predicted")
@@ -133,13 +142,17 @@ def _text_problem(text: str) -> InvalidTextError | None:
 def target_of(examples: Examples, scheme: Taxonomy, head: str, column: str | None = None) -> tuple[IntArray, list[str]]:
     """Code positions of a head's cells, -1 where empty, and a line for each unknown label."""
     position: dict[str, int] = {}
+    refused: dict[str, str] = {}
     unknown: list[str] = []
     target = np.full(len(examples.texts), -1, np.int64)
     for row, value in enumerate(examples.labels[column or head]):
-        try:
-            if value is not None and value not in position:
+        if value is not None and value not in position and value not in refused:
+            try:
                 position[value] = scheme.codes(head).index(scheme.resolve(head, value))
-            target[row] = -1 if value is None else position[value]
-        except UnknownLabelError as error:
-            unknown.append(f"{_where(examples, row)}: {error}")
+            except UnknownLabelError as error:
+                refused[value] = str(error)
+        if value in refused:
+            unknown.append(f"{_where(examples, row)}: {refused[value]}")
+        elif value is not None:
+            target[row] = position[value]
     return target, unknown

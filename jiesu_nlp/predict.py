@@ -14,15 +14,14 @@ from jiesu_nlp.errors import InvalidTextError, ModelFormatError
 from jiesu_nlp.handling import decide
 from jiesu_nlp.models.base import FloatArray, Model, migrate
 from jiesu_nlp.models.load import load_model
-from jiesu_nlp.models.store import model_folder
-from jiesu_nlp.recurrence import Past, look_back, read_parameters, text_levels, with_past
+from jiesu_nlp.recurrence import LEVELS, Past, look_back, read_parameters, text_levels, with_past
 from jiesu_nlp.taxonomy import Taxonomy
 from jiesu_nlp.text import check_text
 
 if TYPE_CHECKING:
     from jiesu_nlp.history import History
 
-__all__ = ["Classification", "Classifier", "Rejected", "classify", "default_model_folder"]
+__all__ = ["Classification", "Classifier", "Rejected", "classify"]
 
 _RANKED = ("category", "department", "intent")
 _HEADS = (*_RANKED, "recurrence")
@@ -48,7 +47,7 @@ class Classifier:
         """Wrap a model, read through `taxonomy` where one is given.
 
         A head that the model was not trained for (a table had only departments, say) is answered by the
-        packaged model.
+        packaged model; so is recurrence where its labels are others than the levels 0, 1 and 2.
 
         Raises:
             ModelFormatError: the model has none of the heads that answers are made of.
@@ -56,6 +55,8 @@ class Classifier:
                 ``mapping.csv`` does not say what became of them.
         """
         missing = [head for head in _HEADS if head not in model.taxonomy.heads]
+        if "recurrence" not in missing and model.taxonomy.codes("recurrence") != LEVELS:
+            missing.append("recurrence")
         if len(missing) == len(_HEADS):
             raise ModelFormatError(
                 f"the model has none of the heads {', '.join(_HEADS)}; use model.predict_proba for other label sets"
@@ -121,6 +122,8 @@ class Classifier:
         self, texts: Sequence[str], batch_size: int = 256, **options: Unpack[Options]
     ) -> list[Classification | Rejected]:
         """Answers in the order of `texts`; they do not depend on `batch_size`."""
+        if batch_size < 1:
+            raise ValueError("batch_size must be 1 or more")
         asked = read_options(texts, options)
         answers: list[Classification | Rejected] = []
         for start in range(0, len(asked), batch_size):
@@ -214,12 +217,14 @@ class Classifier:
         ]
 
     def _group(self, p: Sequence[float]) -> Scored | None:
-        """七有 or 五性, where it is sure."""
-        sums: dict[str, float] = {}
+        """七有 or 五性, where it is sure. A group of one category says no more than the category."""
+        parts: dict[str, list[float]] = {}
         for label, value in zip(self._taxonomy.heads["category"], p, strict=True):
-            sums[label.parent] = sums.get(label.parent, 0.0) + value
-        name = max(sums, key=sums.__getitem__)
-        return Scored(name, name, sums[name]) if sums[name] >= _GROUP_SURE else None
+            parts.setdefault(label.parent, []).append(value)
+        for name, values in parts.items():
+            if name and len(values) > 1 and sum(values) >= _GROUP_SURE:
+                return Scored(name, name, sum(values))
+        return None
 
 
 def _past(asked: Asked, history: "History", category: str, department: str) -> Past:
@@ -253,11 +258,6 @@ def _recurrence(levels: FloatArray, cues: Sequence[Cue], past: Past | None) -> R
         class_rate=past.class_rate,
         again=past.again,
     )
-
-
-def default_model_folder() -> Path:
-    """The packaged default model."""
-    return model_folder()
 
 
 @cache

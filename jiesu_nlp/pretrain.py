@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +24,6 @@ from jiesu_nlp.errors import TrainingDataError
 from jiesu_nlp.extras import need
 from jiesu_nlp.models.torch_tools import digest, keep_memory, load_base, quiet, run_trainer, trainer_arguments
 from jiesu_nlp.models.wordpiece import build_tokenizer
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -145,7 +142,7 @@ def pretrain(
         train_dataset=_Blocks(ids, starts, train),
         eval_dataset=_Blocks(ids, starts, held),
     )
-    read = {source.name: [source.weight, digest(source.texts)] for source in corpus}
+    read = [[source.name, source.weight, digest(source.texts)] for source in corpus]
     job = {"config": asdict(config), "base": str(base), "corpus": read}
     run_trainer(trainer, folder / "checkpoints", job, progress)
     with quiet():
@@ -155,10 +152,10 @@ def pretrain(
         "config": asdict(config),
         "base": None if base is None else str(base),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "sources": {
-            s.name: {"texts": len(s.texts), "blocks": len(ids), "weight": s.weight}
+        "sources": [
+            {"name": s.name, "texts": len(s.texts), "blocks": len(ids), "weight": s.weight}
             for s, (ids, _) in zip(corpus, parts, strict=True)
-        },
+        ],
         "steps": steps,
         "losses": [
             {key: round(float(entry[key]), 4) for key in ("step", "loss", "eval_loss") if key in entry}

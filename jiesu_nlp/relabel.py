@@ -15,11 +15,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jiesu_nlp.errors import TableError, UnknownLabelError
-from jiesu_nlp.models.store import model_folder
+from jiesu_nlp import __version__
+from jiesu_nlp.errors import TableError
+from jiesu_nlp.extras import need
+from jiesu_nlp.models.store import PACKAGED, model_folder
 from jiesu_nlp.parallel import map_ahead
 from jiesu_nlp.predict import Classification, Classifier
-from jiesu_nlp.relabel_parts import Part, alone, finished, read_counts, remove, write_file, write_whole
+from jiesu_nlp.relabel_parts import JOB, Part, alone, clear, finished, read_counts, remove, write_file, write_whole
 from jiesu_nlp.streams import Chunk, Row, columns_of, find_tables, join_parts, read_chunks, write_part
 from jiesu_nlp.tables import Columns, guess_columns
 from jiesu_nlp.text import join_fields
@@ -119,15 +121,15 @@ def relabel(
     """
     target = Path(out)
     paths = find_tables([inputs] if isinstance(inputs, str | Path) else inputs)
-    _check(target, paths, old, jobs)
+    _check(target, paths, old, jobs, engine)
     columns = columns_of(paths)
     if taken := [name for name in columns if name in (*LABEL_COLUMNS, *REJECT_COLUMNS)]:
         raise TableError(f"the table has a column {taken[0]!r} already; it was labelled before, or rename it")
     chosen = guess_columns(columns, text, old)
     task = _task(columns, chosen, target, model_folder(model))
+    _classifier(task.model, task.fingerprint)  # a model that cannot be read is said before anything is begun
     work = target.with_name(target.name + ".partial")
-    _begin(work, task, paths, chunk_rows, restart)
-    done = {int(path.stem) for path in work.glob("*.counts")}
+    done: set[int] = set()
     chunks = 0
 
     def todo() -> Iterator[Chunk]:
@@ -137,7 +139,10 @@ def relabel(
             if chunk.number not in done:
                 yield chunk
 
+    shutil.rmtree(finished(work), ignore_errors=True)
     with alone(work):
+        _begin(work, task, paths, chunk_rows, restart)
+        done |= {int(path.stem) for path in work.glob("*.counts")}
         rows = sum(read_counts(work, number)["all"] for number in done)
         progress(rows)
         for part in _label_all(todo(), task, jobs, engine):
@@ -147,13 +152,17 @@ def relabel(
         return _finish(work, task, target, chunks)
 
 
-def _check(target: Path, paths: Sequence[Path], old: Sequence[str], jobs: int) -> None:
+def _check(target: Path, paths: Sequence[Path], old: Sequence[str], jobs: int, engine: str) -> None:
     if not target.absolute().parent.is_dir():
         raise TableError(f"{target.parent}: there is no such folder")
     if target.suffix.lower() not in (".csv", ".tsv", ".xlsx", ".jsonl", ".parquet"):
         raise TableError(f"{target.name}: the output must end in .csv, .tsv, .xlsx, .jsonl or .parquet")
     if target.resolve() in [path.resolve() for path in paths]:
         raise TableError(f"{target.name}: the output is one of the inputs; name another file")
+    if engine not in ("local", "ray"):
+        raise TableError(f"engine {engine!r} is neither 'local' nor 'ray'")
+    if engine == "ray":
+        need("ray", "ray", "pandas", "pyarrow")
     if jobs < 1:
         raise TableError(f"{jobs} processes cannot work; give 1 or more")
     if strange := [pair for pair in old if pair.partition("=")[0] not in _HEADS]:
@@ -161,40 +170,38 @@ def _check(target: Path, paths: Sequence[Path], old: Sequence[str], jobs: int) -
 
 
 def _task(columns: Sequence[str], chosen: Columns, target: Path, model: Path) -> _Task:
-    digest = hashlib.sha256()
-    for file in sorted(path for path in model.rglob("*") if path.is_file()):
-        digest.update(str(file.relative_to(model)).encode() + file.read_bytes())
+    digest = hashlib.sha256(__version__.encode())
+    # The default model answers for heads that another lacks.
+    for folder in {model: None, model_folder(): None}:
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            digest.update(str(file.relative_to(folder)).encode() + file.read_bytes())
+    packaged = {model_folder(name): name for name in PACKAGED}  # by name, for a cluster may have it elsewhere
     old = tuple((head, column) for head, column in chosen.labels.items() if head in _HEADS)
     ending = target.suffix.lower()
-    return _Task(tuple(columns), chosen.text, old, ending, str(model.absolute()), digest.hexdigest()[:16])
+    return _Task(
+        tuple(columns), chosen.text, old, ending, packaged.get(model, str(model.absolute())), digest.hexdigest()[:16]
+    )
 
 
 def _begin(work: Path, task: _Task, paths: Sequence[Path], chunk_rows: int, restart: bool) -> None:
-    """Make the folder of parts, or check that the one that is there belongs to the same job."""
+    """Note the job in the folder of parts, or check that what is there belongs to the same one."""
     files = [[str(p.absolute()), p.stat().st_size, p.stat().st_mtime_ns] for p in paths]
-    job = json.dumps(
-        {"task": asdict(task) | {"model": ""}, "files": files, "chunk_rows": chunk_rows}, ensure_ascii=False
-    )
-    shutil.rmtree(finished(work), ignore_errors=True)
-    if work.exists() and (restart or not (work / "job.json").exists()):
-        remove(work)
-    if (work / "job.json").exists():
-        if (work / "job.json").read_text(encoding="utf-8") != job:
-            raise TableError(f"{work.name} is of an unfinished job with other inputs, model or settings; use --restart")
-        return
-    work.mkdir(exist_ok=True)
-    write_file(work / "job.json", job.encode())
+    job = json.dumps({"task": asdict(task) | {"model": ""}, "files": files, "chunk_rows": chunk_rows})
+    note = work / JOB
+    if restart or not note.exists():
+        clear(work)
+        write_file(note, job.encode())
+    elif note.read_text(encoding="utf-8") != job:
+        raise TableError(f"{work.name} is of an unfinished job with other inputs, model or settings; use --restart")
 
 
 def _label_all(chunks: Iterable[Chunk], task: _Task, jobs: int, engine: str) -> Iterator[Part]:
     if engine == "local":
         yield from map_ahead(label_chunk, ((chunk, task) for chunk in chunks), jobs)
-    elif engine == "ray":
+    else:
         from jiesu_nlp.relabel_ray import label_on_ray
 
         yield from label_on_ray(chunks, task, jobs)
-    else:
-        raise TableError(f"engine {engine!r} is neither 'local' nor 'ray'")
 
 
 @cache
@@ -224,7 +231,7 @@ def label_chunk(work: tuple[Chunk, _Task]) -> Part:
             labels[head][getattr(answer, head).code] += 1
         for head, column in task.old:
             if cell := _cell(row.get(column)):
-                before = changed[head].setdefault(_old_code(classifier, head, cell), Counter())
+                before = changed[head].setdefault(classifier.taxonomy.find(head, cell) or "?", Counter())
                 before[getattr(answer, head).code] += 1
     counts = {"all": len(texts), "rows": len(good), "rejected": len(rejects), "review": review}
     tables = {"labels": labels, "changed": changed}
@@ -249,13 +256,6 @@ def _values(answer: Classification) -> Iterator[Any]:
 
 def _cell(value: Any) -> str:
     return "" if value is None else str(value).strip()
-
-
-def _old_code(classifier: Classifier, head: str, cell: str) -> str:
-    try:
-        return classifier.taxonomy.resolve(head, cell)
-    except UnknownLabelError:
-        return "?"
 
 
 def _finish(work: Path, task: _Task, target: Path, chunks: int) -> Summary:

@@ -11,6 +11,9 @@ from typing import Any
 
 from jiesu_nlp.errors import TableError
 
+JOB = "job.json"
+LOCK = "lock"
+
 
 @dataclass(frozen=True)
 class Part:
@@ -24,18 +27,30 @@ class Part:
 
 @contextmanager
 def alone(work: Path) -> Iterator[None]:
-    """Let no other process do the same job at the same time."""
+    """Make the folder of parts, and let no other process work in it at the same time."""
+    work.mkdir(exist_ok=True)
     try:
         import fcntl
     except ImportError:  # not on Windows
         yield
         return
-    with (work / "lock").open("w") as lock:
+    with (work / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = os.path.samestat(os.fstat(lock.fileno()), (work / LOCK).stat())
         except OSError:
-            raise TableError(f"{work.name}: another process is doing this job just now") from None
+            mine = False  # locked, or finished and removed meanwhile
+        if not mine:
+            raise TableError(f"{work.name}: another process is doing this job just now")
         yield
+
+
+def clear(work: Path) -> None:
+    """Throw away the parts of an earlier job; the lock on the folder stays."""
+    (work / JOB).unlink(missing_ok=True)  # first: without it a folder half cleared is cleared again
+    for path in work.iterdir():
+        if path.name != LOCK:
+            path.unlink()
 
 
 def remove(work: Path) -> None:

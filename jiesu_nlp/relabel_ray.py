@@ -4,8 +4,6 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from jiesu_nlp.extras import need
-
 if TYPE_CHECKING:
     from jiesu_nlp.relabel import _Task
     from jiesu_nlp.relabel_parts import Part
@@ -31,12 +29,8 @@ def label_on_ray(chunks: "Iterable[Chunk]", task: "_Task", jobs: int) -> "Iterat
     """Parts of the chunks, in any order; on the cluster that RAY_ADDRESS names, else on this machine.
 
     Args:
-        jobs: number of actors. The model's folder must be there on every machine.
-
-    Raises:
-        MissingExtraError: Ray is not installed.
+        jobs: number of actors. A model's folder must be there on every machine.
     """
-    need("ray", "ray", "pandas", "pyarrow")
     import ray
     import ray.data
 

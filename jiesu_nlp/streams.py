@@ -216,11 +216,11 @@ def write_part(rows: Sequence[Row], columns: Sequence[str], ending: str) -> byte
 
 
 def _series(name: str, cells: list[Any]) -> Any:
-    """A column for parquet; nested cells, which only jsonl has, become JSON text."""
+    """A column for parquet; nested cells, which jsonl and parquet have, become JSON text."""
     import polars as pl
 
     if not {dict, list}.isdisjoint(map(type, cells)):
-        cells = [json.dumps(c, ensure_ascii=False) if isinstance(c, dict | list) else c for c in cells]
+        cells = [json.dumps(c, ensure_ascii=False, default=str) if isinstance(c, dict | list) else c for c in cells]
     try:
         return pl.Series(name, cells, strict=False)
     except UnicodeEncodeError:  # half of a character, as JSON can write it

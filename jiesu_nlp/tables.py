@@ -153,16 +153,24 @@ def shown(columns: Sequence[str]) -> str:
 
 
 def texts_of(frame: "pl.DataFrame", columns: Columns) -> list[str]:
-    """The text of each row: title and body joined, null as empty."""
+    """The text of each row: title and body joined, null as empty.
+
+    Raises:
+        TableError: a text column holds lists or records.
+    """
+    for column in columns.text:
+        if frame[column].dtype.is_nested():
+            raise TableError(
+                f"column {column!r} holds lists or records, not texts; join them, or name another with --text"
+            )
     parts = [frame[column].cast(str, strict=False).fill_null("").to_list() for column in columns.text]
     return [join_fields(*row) for row in zip(*parts, strict=True)]
 
 
 def ids_of(frame: "pl.DataFrame", columns: Columns) -> list[str]:
-    """The id of each row, its 1-based row number where the table has no id column."""
-    if columns.id is None:
-        return [str(i) for i in range(1, len(frame) + 1)]
-    return [str(value) for value in frame[columns.id].to_list()]
+    """The id of each row, its 1-based row number where there is none."""
+    ids = [None] * len(frame) if columns.id is None else frame[columns.id].to_list()
+    return [str(row if own is None else own) for row, own in enumerate(ids, 1)]
 
 
 def cells_of(frame: "pl.DataFrame", column: str) -> list[Any]:

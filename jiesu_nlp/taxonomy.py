@@ -17,6 +17,8 @@ from pathlib import Path
 
 from jiesu_nlp.errors import TaxonomyError, TaxonomyMismatchError, UnknownLabelError
 
+_LONGEST_NAME = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Label:
@@ -37,6 +39,7 @@ class Taxonomy:
     """A named, versioned set of heads, each an ordered tuple of labels.
 
     Attributes:
+        heads: in the order of their names, whatever order they were given in: a model's columns follow it.
         mapping: ``{head: {old code: new codes}}`` of renamed, merged and split codes.
     """
 
@@ -45,6 +48,9 @@ class Taxonomy:
     heads: Mapping[str, tuple[Label, ...]]
     aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     mapping: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "heads", dict(sorted(self.heads.items())))
 
     @classmethod
     def load(cls, folder: str | Path | None = None) -> "Taxonomy":
@@ -71,20 +77,23 @@ class Taxonomy:
         """The label with this code."""
         return self.heads[head][self.codes(head).index(code)]
 
+    def find(self, head: str, value: object) -> str | None:
+        """The code that a table's cell means: a code, an official name, or an alias; else ``None``."""
+        return self._known(head).get(str(value).strip())
+
     def resolve(self, head: str, value: object) -> str:
-        """The code that a table's cell means: a code, an official name, or an alias.
+        """As `find`.
 
         Raises:
-            UnknownLabelError: none of these; the message offers the nearest names.
+            UnknownLabelError: no code, name or alias; the message offers the nearest ones.
         """
-        key = str(value).strip()
-        known = self._known(head)
-        if key in known:
-            return known[key]
-        near = difflib.get_close_matches(key, known, n=3, cutoff=0.4)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        code = self.find(head, value)
+        if code is not None:
+            return code
+        near = difflib.get_close_matches(str(value).strip(), self._known(head), n=3, cutoff=0.4)
+        hint = f"; did you mean {', '.join(near)}?" if near else "."
         raise UnknownLabelError(
-            f"{head}: {key[:15]!r} is no code, name or alias{hint} Add it to aliases.csv or correct the table."
+            f"{head}: {quoted(value)} is no code, name or alias{hint} Add it to aliases.csv or correct the table."
         )
 
     def _known(self, head: str) -> dict[str, str]:
@@ -129,6 +138,12 @@ class Taxonomy:
 
     def _kept(self) -> dict[str, list[tuple[str, ...]]]:
         return {head: [astuple(label)[:4] for label in labels] for head, labels in self.heads.items()}
+
+
+def quoted(cell: object) -> str:
+    """A label's cell for a message; not a long one, which may be a citizen's text in a column of no labels."""
+    text = str(cell).strip()
+    return repr(text) if len(text) <= _LONGEST_NAME else f"a cell of {len(text)} characters"
 
 
 def labels_folder() -> Path:
@@ -194,8 +209,9 @@ def _load(folder: Path) -> Taxonomy:
             raise TaxonomyError(f"{where}: no head {row['head']!r}")
         if row["code"] not in bare.codes(row["head"]):
             raise TaxonomyError(f"{where}: no code {row['code']!r} in {row['head']}")
-        if aliases[row["head"]].setdefault(row["alias"], row["code"]) != row["code"]:
-            raise TaxonomyError(f"{where}: {row['alias']!r} already means {aliases[row['head']][row['alias']]!r}")
+        meant = bare.find(row["head"], row["alias"]) or aliases[row["head"]].setdefault(row["alias"], row["code"])
+        if meant != row["code"]:
+            raise TaxonomyError(f"{where}: {row['alias']!r} already means {meant!r}")
     mapping: dict[str, dict[str, tuple[str, ...]]] = {}
     for line, row in _optional(folder / "mapping.csv", ("head", "old", "new")):
         if row["head"] not in heads or row["new"] not in bare.codes(row["head"]):
@@ -210,13 +226,14 @@ def _optional(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[st
 
 
 def _labels(path: Path) -> Iterator[Label]:
-    seen: set[str] = set()
+    seen: dict[str, set[str]] = {"code": set(), "name": set()}
     for line, row in read_csv(path, [f.name for f in fields(Label)]):
-        if not row["code"].strip() or not row["name"].strip():
-            raise TaxonomyError(f"{path.name}:{line}: code and name must not be empty")
-        if row["code"] in seen:
-            raise TaxonomyError(f"{path.name}:{line}: code {row['code']!r} stands twice")
-        seen.add(row["code"])
+        for column, known in seen.items():
+            if not row[column].strip():
+                raise TaxonomyError(f"{path.name}:{line}: code and name must not be empty")
+            if row[column] in known:
+                raise TaxonomyError(f"{path.name}:{line}: {column} {row[column]!r} stands twice")
+            known.add(row[column])
         yield Label(**row)
-    if len(seen) < 2:
+    if len(seen["code"]) < 2:
         raise TaxonomyError(f"{path.name}: a head needs at least two codes")

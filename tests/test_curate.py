@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 
 from jiesu_nlp.curate import label_errors, worth_labelling
 from jiesu_nlp.model_card import model_card
+from jiesu_nlp.models.store import model_folder
 from jiesu_nlp.models.tfidf import TfidfModel
-from jiesu_nlp.predict import default_model_folder
 
 
 def test_a_label_far_from_its_class_is_suspicious():
@@ -29,6 +29,6 @@ def test_the_least_sure_come_first_and_copies_once():
 
 
 def test_the_packaged_model_has_its_card():
-    model = TfidfModel.load(str(default_model_folder()))
-    kept = (default_model_folder() / "MODEL_CARD.md").read_text(encoding="utf-8")
+    model = TfidfModel.load(str(model_folder()))
+    kept = (model_folder() / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert kept == model_card(model.meta, model.taxonomy.to_dict()) and "| department |" in kept

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
+from pathlib import Path
 
 import polars as pl
 import psutil
@@ -14,7 +16,7 @@ from typer.testing import CliRunner
 
 from jiesu_nlp import classify
 from jiesu_nlp.cli import app
-from jiesu_nlp.errors import TableError
+from jiesu_nlp.errors import ModelFormatError, TableError
 from jiesu_nlp.parallel import map_ahead
 from jiesu_nlp.relabel import LABEL_COLUMNS, relabel
 
@@ -60,6 +62,16 @@ def test_every_format_in_and_out(ending, table, tmp_path):
         assert frame(out)["主要内容"].to_list() == [TEXTS[i % 5] for i in range(23)]
     with pytest.raises(TableError, match="labelled before"):
         relabel(out, again)
+    given = tmp_path / f"c.{ending}"
+    if ending in ("csv", "tsv"):
+        given.write_text("\n".join(out.read_text(encoding="utf-8-sig").splitlines()).replace("jiesu_", "old_"), "utf-8")
+    else:
+        labelled = frame(out).rename(lambda name: name.replace("jiesu_", "old_"))
+        {"xlsx": labelled.write_excel, "parquet": labelled.write_parquet, "jsonl": labelled.write_ndjson}[ending](given)
+    assert relabel(given, again).rows == 23
+    for row in pl.read_ndjson(again).to_dicts():
+        assert str(row["jiesu_department"]) == str(row["old_department"])
+        assert row["主要内容"] == TEXTS[int(row["工单编号"]) % 5]
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "xlsx"])
@@ -192,7 +204,35 @@ def test_an_unfinished_job_with_other_settings_is_not_mixed_in(table, tmp_path):
         relabel(table, out, chunk_rows=5, progress=stop)
     with pytest.raises(TableError, match="unfinished job"):
         relabel(table, out, chunk_rows=6)
+    with pytest.raises(ModelFormatError):
+        relabel(table, tmp_path / "new.csv", model=tmp_path / "none")
+    assert not (tmp_path / "new.csv.partial").exists()  # what cannot begin leaves nothing behind
     assert relabel(table, out, chunk_rows=6, restart=True).rows == 23
+
+
+def test_a_job_is_not_restarted_under_another_process(table, tmp_path):
+    out, refused = tmp_path / "out.csv", []
+
+    def intrude(rows):
+        if rows:
+            with pytest.raises(TableError, match="another process"):
+                relabel(table, out, text=["工单编号"], restart=True)
+            refused.append(rows)
+
+    assert relabel(table, out, chunk_rows=5, progress=intrude).rows == 23 and refused
+    assert [row["主要内容"] for row in _read(out)] == [TEXTS[i % 5] for i in range(23)]
+
+
+def test_names_and_cells_that_are_no_plain_text_do_not_stop_a_job(table, tmp_path):
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xcb\xae.csv"))  # a name in GBK, as out of a zip from Windows
+    try:
+        table.replace(odd)
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    assert relabel(odd, tmp_path / "o.csv").rows == 23
+    nested = pl.DataFrame({"text": ["小区停水三天"], "steps": [[{"when": datetime(2026, 1, 2)}]]})
+    nested.write_parquet(tmp_path / "n.parquet")
+    assert relabel(tmp_path / "n.parquet", tmp_path / "m.parquet").rows == 1
 
 
 @pytest.mark.parametrize(

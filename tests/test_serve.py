@@ -19,8 +19,8 @@ from fastapi.testclient import TestClient
 
 from jiesu_nlp import classify
 from jiesu_nlp.errors import NoChineseError
+from jiesu_nlp.models.store import model_folder
 from jiesu_nlp.models.tfidf import TfidfModel
-from jiesu_nlp.predict import default_model_folder
 from jiesu_nlp.serve.app import create_app
 from jiesu_nlp.serve.feedback import FeedbackStore
 from jiesu_nlp.serve.settings import Settings
@@ -235,7 +235,7 @@ def test_what_takes_too_long_is_504(tmp_path):
 
 def test_a_changed_model_is_loaded_without_a_dropped_request(tmp_path):
     folder = tmp_path / "model"
-    model = TfidfModel.load(str(default_model_folder()))
+    model = TfidfModel.load(str(model_folder()))
 
     def save(name):
         dataclasses.replace(model, meta=dict(model.meta) | {"name": name}).save(str(folder))

@@ -6,20 +6,26 @@ import polars as pl
 import pytest
 from conftest import SAMPLES
 
+from jiesu_nlp import Classifier, classify
 from jiesu_nlp.errors import ModelFormatError, TableError, TaxonomyError, TrainingDataError
 from jiesu_nlp.evaluate import evaluate
 from jiesu_nlp.metrics import abstain_threshold, assist_threshold, expected_calibration_error
+from jiesu_nlp.models.store import model_folder
 from jiesu_nlp.models.tfidf import TfidfModel
 from jiesu_nlp.neardup import near_duplicate_groups
-from jiesu_nlp.predict import default_model_folder
 from jiesu_nlp.report import html_report
 from jiesu_nlp.tables import guess_columns, read_table, texts_of
+from jiesu_nlp.taxonomy import Taxonomy
 from jiesu_nlp.train import train
 
 
 def _table(path, rows):
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def _written(*names):
+    return [json.loads(line) for name in names for line in (SAMPLES / f"{name}.jsonl").open(encoding="utf-8")]
 
 
 def _two_classes(n=24):
@@ -81,12 +87,65 @@ def test_too_few_different_tickets_is_a_clear_error(tmp_path):
         train([_table(tmp_path / "t.jsonl", rows)], tmp_path / "m", text=["text"], labels=["label"])
 
 
-def test_near_copies_share_a_group():
-    texts = [f"小区东门外第{i}条路的路灯坏了三天没有人来修理晚上很黑" for i in range(2)] + [
-        "完全不同的一件事情:孩子上学"
+PETITION = (
+    "我们是清河花园的全体业主,开发商承诺的学校至今没有开工,孩子上学要走三公里,请督促尽快建设,给一个明确答复,联系人"
+)
+NAMES = [a + b + c for a in "王李张刘陈杨" for b in "建国文芳秀英" for c in "华军平丽明强红"]
+
+
+@pytest.mark.parametrize("copies", [2, 250])  # of few all pairs are compared, of many one with the next
+def test_near_copies_share_a_group(copies):
+    other = [row["body"] for row in _written("tax")]
+    groups = near_duplicate_groups([PETITION + name for name in NAMES[:copies]] + other)
+    assert len(set(groups[:copies])) == 1 and len(set(groups)) == 1 + len(other)
+
+
+def test_equal_texts_share_a_group_however_short():
+    assert near_duplicate_groups(["停水", "停水", "停电"]).tolist() in ([0, 0, 1], [1, 1, 0])
+
+
+def test_the_order_of_heads_is_that_of_their_names(tmp_path):
+    rows = _written("tax", "water")
+    table = _table(tmp_path / "t.jsonl", [r | {"zz": r["department"], "aa": r["intent"]} for r in rows])
+    report = train([table], tmp_path / "m", labels=["zz", "aa"])
+    model = TfidfModel.load(tmp_path / "m")
+    assert list(model.taxonomy.heads) == ["aa", "zz"]
+    found = model.predict_proba(report.examples.texts)["zz"].argmax(axis=1)
+    assert (found == report.targets["zz"]).mean() > 0.95
+
+
+def test_a_column_without_labels_is_no_head(tmp_path):
+    rows = _written("tax", "water")
+    table = [{"内容": r["body"], "承办单位": r["department"], "类别": None} for r in rows]
+    train([_table(tmp_path / "t.jsonl", table)], tmp_path / "m")
+    model = Classifier.load(tmp_path / "m")
+    assert list(model.model.taxonomy.heads) == ["department"]
+    assert model.classify("自来水管漏水停水三天了").category == classify("自来水管漏水停水三天了").category
+
+
+def test_a_known_head_stays_checked_beside_one_of_ones_own(tmp_path):
+    rows = [
+        {"text": r["text"], "department": {"水": "市水务局", "车": "metro"}[r["label"]], "ks": r["label"]}
+        for r in _two_classes()
     ]
-    groups = near_duplicate_groups(texts)
-    assert groups[0] == groups[1] != groups[2]
+    train([_table(tmp_path / "t.jsonl", rows)], tmp_path / "m", text=["text"], labels=["department", "ks"])
+    taxonomy = TfidfModel.load(tmp_path / "m").taxonomy
+    assert taxonomy.codes("ks") == ("水", "车") and taxonomy.codes("department") == Taxonomy.load().codes("department")
+
+
+def test_no_message_shows_what_stands_in_a_column_of_texts(tmp_path):
+    secret = "我住朝阳区某小区三号楼,电话写在这里,家里老人病重"
+    rows = [*_two_classes(), {"text": "停水三天了没人管", "label": secret}]
+    with pytest.raises(TrainingDataError) as caught:
+        train([_table(tmp_path / "t.jsonl", rows)], tmp_path / "m", text=["text"], labels=["label"])
+    assert "朝阳" not in str(caught.value) and "characters" in str(caught.value)
+
+
+def test_a_vocabulary_without_words_is_read_again(tmp_path):
+    texts = {"a": ["停水", "停电", "停气", "停车"], "b": ["路灯", "路口", "路面", "路边"]}
+    rows = [{"text": text, "label": label} for label, some in texts.items() for text in some]
+    train([_table(tmp_path / "t.jsonl", rows)], tmp_path / "m", text=["text"], labels=["label"])
+    assert TfidfModel.load(tmp_path / "m").words == ()
 
 
 def test_real_hotline_headers_are_guessed():
@@ -144,10 +203,8 @@ def test_assist_threshold_finds_the_best_cut():
 
 
 def test_default_model_is_small_and_fits_the_packaged_taxonomy():
-    from jiesu_nlp.taxonomy import Taxonomy
-
-    assert sum(f.stat().st_size for f in default_model_folder().iterdir()) <= 10_000_000
-    model, taxonomy = TfidfModel.load(default_model_folder()), Taxonomy.load()
+    assert sum(f.stat().st_size for f in model_folder().iterdir()) <= 10_000_000
+    model, taxonomy = TfidfModel.load(model_folder()), Taxonomy.load()
     assert {h: model.taxonomy.codes(h) for h in taxonomy.heads} == {h: taxonomy.codes(h) for h in taxonomy.heads}
 
 
@@ -187,8 +244,6 @@ def test_a_users_own_taxonomy_is_followed(tmp_path):
     header = "code,name,english,parent,definition,includes,excludes,source\n"
     (folder / "kind.csv").write_text(header + "w,水务,,,,,,\nb,公交,,,,,,\n", encoding="utf-8")
     (folder / "taxonomy.toml").write_text('name="own"\nversion="3"\n[heads]\nkind="kind.csv"\n', encoding="utf-8")
-    from jiesu_nlp.taxonomy import Taxonomy
-
     own = Taxonomy.load(folder)
     rows = [{"text": r["text"], "kind": {"水": "水务", "车": "b"}[r["label"]]} for r in _two_classes()]
     train([_table(tmp_path / "t.jsonl", rows)], tmp_path / "m", text=["text"], labels=["kind"], taxonomy=own)

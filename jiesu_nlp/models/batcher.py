@@ -7,6 +7,7 @@ batches form by themselves.
 
 import os
 import threading
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -32,20 +33,21 @@ class Batcher:
         self._run, self._tokens, self._threads = run, tokens, threads
         self._closed = False
         self._reset()
+        if hasattr(os, "register_at_fork"):  # a fork leaves the threads behind
+            this = weakref.ref(self)
+            os.register_at_fork(after_in_child=lambda: this() and this()._reset())  # type: ignore[union-attr]
 
     def _reset(self) -> None:
-        self._process: int | None = None  # in which threads run; a fork leaves them behind
+        self._started = False
         self._waiting: OrderedDict[int, deque[tuple[Row, Future[Any]]]] = OrderedDict()
         self._changed = threading.Condition()
 
     def map(self, rows: Sequence[Row]) -> list[Any]:
         """A result for each row, in order."""
         futures: list[Future[Any]] = [Future() for _ in rows]
-        if self._process not in (None, os.getpid()):
-            self._reset()
         with self._changed:
-            if self._process is None:
-                self._process = os.getpid()
+            if not self._started:
+                self._started = True
                 for _ in range(self._threads):
                     threading.Thread(target=self._work, daemon=True, name="jiesu-encoder").start()
             for row, future in zip(rows, futures, strict=True):

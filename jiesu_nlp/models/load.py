@@ -28,6 +28,6 @@ def load_model(folder: str | Path | None = None) -> Model:
     """
     path = model_folder(folder)
     kind = read_meta(path).get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ModelFormatError(f"{path}: kind is {kind!r}, expected one of {', '.join(KINDS)}")
     return KINDS[kind].load(str(path))

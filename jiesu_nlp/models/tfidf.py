@@ -5,7 +5,7 @@ sparse product and a softmax a head, and the signed contribution of a word is ex
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -62,6 +62,10 @@ class TfidfModel:
     bias: FloatArray
     config: FeatureConfig = field(default_factory=FeatureConfig)
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without the compiled part, which is made anew where it is needed."""
+        return type(self), tuple(getattr(self, f.name) for f in fields(self))
 
     @cached_property
     def _compiled(self) -> tuple[native.Counter, native.Linear]:
@@ -174,7 +178,8 @@ class TfidfModel:
         meta, arrays = read_folder(folder, KIND, _ARRAYS)
         taxonomy = stored_taxonomy(folder, meta)
         try:
-            words, chars = (tuple(arrays[k].tobytes().decode().split("\n")) for k in ("words", "chars"))
+            lines = (arrays[k].tobytes().decode() for k in ("words", "chars"))
+            words, chars = (tuple(entries.split("\n")) if entries else () for entries in lines)
             config = FeatureConfig(**meta["features"])
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFormatError(f"{folder}: model.json or the vocabulary is malformed ({error!r})") from error

@@ -22,7 +22,8 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MIN_TEXTS = 3
 """A vocabulary entry must occur in this many different texts, so that none gives one away."""
 
-_RARE = 12
+_LOOKED_AT = 24
+"""Texts of a piece that are compared to see whether enough of them are different."""
 _PIECE = re.compile(r"[a-z]+|\S")
 
 
@@ -54,23 +55,21 @@ def _pieces(texts: Sequence[str]) -> list[str]:
 
     count: Counter[str] = Counter()
     where: dict[str, list[int]] = {}
-    for i, text in enumerate(texts):
-        for piece in set(_PIECE.findall(prepare(text))):
+    # In a random order, so that the texts which a frequent piece is looked at in are no run of copies.
+    for i in np.random.default_rng(0).permutation(len(texts)).tolist():
+        for piece in set(_PIECE.findall(prepare(texts[i]))):
             count[piece] += 1
-            if count[piece] <= _RARE:
+            if count[piece] <= _LOOKED_AT:
                 where.setdefault(piece, []).append(i)
-    # Near-copies are one text. Only a rare piece can fall below the line by that, so only its texts are compared.
-    rare = [piece for piece, n in count.items() if MIN_TEXTS <= n <= _RARE]
-    compared = sorted({i for piece in rare for i in where[piece]})
+    compared = sorted({i for piece, found in where.items() if count[piece] >= MIN_TEXTS for i in found})
     group = dict(zip(compared, near_duplicate_groups([texts[i] for i in compared]).tolist(), strict=True))
-    for piece in rare:
-        count[piece] = len({group[i] for i in where[piece]})
-    return [piece for _, piece in sorted((-n, piece) for piece, n in count.items() if n >= MIN_TEXTS)]
+    kept = [p for p, n in count.items() if n >= MIN_TEXTS and len({group[i] for i in where[p]}) >= MIN_TEXTS]
+    return sorted(kept, key=lambda piece: (-count[piece], piece))
 
 
 def readable(text: str) -> str:
-    """What the encoder is shown of a text."""
-    return collapse(prepare(text)).strip()
+    """What the encoder is shown of a text; half a character, as of a cut emoji, is shown as ``?``."""
+    return collapse(prepare(text)).strip().encode("utf-8", "replace").decode()
 
 
 @dataclass(frozen=True)
