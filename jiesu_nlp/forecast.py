@@ -6,7 +6,7 @@ months and, month by month, compared with the seasonal-naive guess: what the sam
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,10 @@ _FIRST_TARGET = 3
 """Months of past that a training month needs before it."""
 _BACKTEST = 6
 _MOST_ROWS = 500_000
+_NEARLY = timedelta(days=10)
+_SCORES = {"month": str, "pairs": int, "share": float} | dict.fromkeys(
+    ("auroc", "auroc_naive", "precision", "precision_naive"), float
+)
 _DECAYS = (1.5, 6.0, 24.0)
 
 
@@ -58,9 +62,11 @@ class _Counts:
 
 
 def forecast(history: History, at: datetime | None = None, *, backtest: int = _BACKTEST) -> Forecast:
-    """Forecast the month that contains `at` (the one after the last ticket by default) from full months.
+    """Forecast the month that contains `at` from the months before it.
 
     Args:
+        at: ten days after the last ticket by default, so that a month of which little is missing counts as full, and
+            one that has just begun is the one to forecast.
         backtest: how many past months to forecast anew, for the figures.
 
     Raises:
@@ -68,7 +74,8 @@ def forecast(history: History, at: datetime | None = None, *, backtest: int = _B
     """
     import polars as pl
 
-    data = _read(history, at)
+    last = at or history.last_time()
+    data = _read(history, at or (last + _NEARLY if last else None))
     months = data.counts.shape[1]
     if months < _LEAST_MONTHS:
         raise HistoryError(
@@ -88,7 +95,7 @@ def forecast(history: History, at: datetime | None = None, *, backtest: int = _B
         }
     )
     past = [_score(data, month) for month in range(max(months - backtest, _LEAST_MONTHS), months)]
-    return Forecast(table, _name(data.first + months), pl.DataFrame([row for row in past if row]))
+    return Forecast(table, _name(data.first + months), pl.DataFrame([row for row in past if row], schema=_SCORES))
 
 
 def _read(history: History, at: datetime | None) -> _Counts:

@@ -32,7 +32,6 @@ from jiesu_nlp.matter import (
     shown_names,
 )
 from jiesu_nlp.parallel import map_ahead
-from jiesu_nlp.places import place_key
 from jiesu_nlp.times import month_start
 
 __all__ = ["History", "PastTicket", "Ticket"]
@@ -60,29 +59,39 @@ class History:
         Raises:
             HistoryError: it cannot be opened, or is of another format.
         """
-        if not create and "://" not in str(where) and not Path(where).is_file():
-            raise HistoryError(f"there is no history at {where}; make one with: jiesu history add TABLE --db {where}")
         url = str(where) if "://" in str(where) else f"sqlite:///{Path(where).absolute()}"
         if url == "sqlite://":  # one in memory would be another one in each thread
             folder = tempfile.mkdtemp(prefix="jiesu-")
             self._finalizer = weakref.finalize(self, shutil.rmtree, folder, True)
             url = f"sqlite:///{folder}/history.db"
+        try:
+            known = sa.make_url(url)
+        except (sa.exc.ArgumentError, ValueError):  # it is not quoted, for it may hold a password
+            raise HistoryError("the history's URL cannot be read; write postgresql+psycopg://user@host/name") from None
+        if not create and known.get_backend_name() == "sqlite" and not Path(known.database or "").is_file():
+            raise HistoryError(f"there is no history at {where}; make one with: jiesu history add TABLE --db {where}")
         self._rates: dict[tuple[str | None, str | None, int, int], float] = {}
         with tables.named_errors(
             "the history cannot be opened; name a file that can be written, or postgresql+psycopg://…"
         ):
             # A statement's parameters hold a ticket's text, and stay out of messages.
-            self._engine = sa.create_engine(url, hide_parameters=True)
+            self._engine = sa.create_engine(known, hide_parameters=True)
             if self._engine.dialect.name == "sqlite":
                 sa.event.listen(self._engine, "connect", tables.set_up_sqlite)
             if not create and not sa.inspect(self._engine).has_table("postings"):
-                raise HistoryError(f"{where} is not a history; make one with: jiesu history add TABLE --db FILE")
+                shown = known.render_as_string(hide_password=True)
+                raise HistoryError(f"{shown} is not a history; make one with: jiesu history add TABLE --db FILE")
             try:
                 found = self._create()
             except (sa.exc.ProgrammingError, sa.exc.IntegrityError):  # another process made the tables just now
                 found = self._create()
         if found != FORMAT:
             raise HistoryError(f"the history has format {found}, this version reads {FORMAT}; append the tickets anew")
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with tables.named_errors("the history cannot be read"), self._engine.connect() as connection:
+            yield connection
 
     def _create(self) -> str:
         """Make the tables where there are none; the format they have."""
@@ -108,12 +117,12 @@ class History:
             self._finalizer()
 
     def __len__(self) -> int:
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return int(connection.execute(sa.select(sa.func.count()).select_from(tables.tickets)).scalar_one())
 
     def last_time(self) -> datetime | None:
         """When the newest ticket came in."""
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             last = connection.execute(sa.select(sa.func.max(tables.tickets.c.time))).scalar()
         return None if last is None else to_time(last)
 
@@ -204,7 +213,7 @@ class History:
             return []
         row = tables.tickets.c
         columns = [row.id, row.time, row.place, row.category, row.department, row.features, row.weights]
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             bound = {"start": start, "end": end} | {f"k{i}": key for i, key in enumerate(matter.keys)}
             postings = connection.execute(tables.candidates(len(matter.keys)), bound).all()
             # Ties go to the newest ticket, on either database.
@@ -232,11 +241,15 @@ class History:
         return {row.id: (row.outcome, to_time(row.answered)) for row in rows}
 
     def place_times(self, place: str, before: datetime) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """When tickets at a place came in before a time: seconds since 1970, newest first, at most 2,000."""
+        """When tickets at a place came in before a time: seconds since 1970, newest first, at most 2,000.
+
+        Args:
+            place: a key, as `Matter.places` holds them.
+        """
         at = tables.postings.c
-        where = (at.feature == place_feature(place_key(place))) & (at.time < to_seconds(before))
+        where = (at.feature == place_feature(place)) & (at.time < to_seconds(before))
         chosen = sa.select(at.time).where(where).order_by(at.time.desc()).limit(_PLACE_TIMES)
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return np.array(connection.execute(chosen).scalars().all(), np.int64)
 
     def class_rate(self, category: str | None, department: str | None, before: datetime) -> float:
@@ -247,18 +260,19 @@ class History:
         """
         month = month_start(before)
         row = tables.tickets.c
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             size = connection.execute(sa.select(sa.func.coalesce(sa.func.max(row.seq), 0))).scalar_one()
             key = (category, department, to_seconds(month), size)
-            if key not in self._rates:
+            rate = self._rates.get(key)
+            if rate is None:
                 if len(self._rates) > _RATES:
                     self._rates.clear()
                 where = [row.time < key[2], row.time >= key[2] - 365 * 86400, row.place.is_not(None)]
                 where += [row.category == category] * bool(category) + [row.department == department] * bool(department)
                 count, places = sa.func.count(), sa.func.count(sa.distinct(row.place))
                 n, different = connection.execute(sa.select(count, places).where(*where)).one()
-                self._rates[key] = (n - different + 1) / (n + 2)
-        return self._rates[key]
+                self._rates[key] = rate = (n - different + 1) / (n + 2)
+        return rate
 
     def tickets(self, since: datetime | None = None, until: datetime | None = None) -> Iterator[Any]:
         """Stored rows in time order: seq, id, time (seconds), place, category, department, text and matter.
@@ -270,8 +284,8 @@ class History:
         where = [row.time >= to_seconds(since)] if since else []
         where += [row.time < to_seconds(until)] if until else []
         chosen = sa.select(tables.tickets).where(*where).order_by(row.time, row.seq)
-        with self._engine.connect().execution_options(yield_per=_BATCH) as connection:
-            yield from connection.execute(chosen)
+        with self._reading() as connection:
+            yield from connection.execution_options(yield_per=_BATCH).execute(chosen)
 
 
 def _most_shared(postings: Sequence[Any], matter: Matter) -> list[int]:

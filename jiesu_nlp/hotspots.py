@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from scipy.spatial.distance import squareform
 from jiesu_nlp.errors import HistoryError
 from jiesu_nlp.history import History
 from jiesu_nlp.history_tables import stored_matters
-from jiesu_nlp.matter import is_common, read_matter
+from jiesu_nlp.matter import SAME_SUBJECT, features_of_place, is_common, read_matter
 from jiesu_nlp.times import as_utc
 
 if TYPE_CHECKING:
@@ -28,13 +30,15 @@ JOINED = 0.18
 because a mean over pairs is steadier than one pair. Chosen on four readings of 90 messages."""
 
 HALF_LIFE_DAYS = 30.0
-_BLOCK = 2048
+_BLOCK = 512
 _LARGEST = 4000
 """Largest component that is clustered as a whole; a larger one is cut by a higher similarity first."""
 _TITLE_WORDS = 3
 _TITLE_TEXTS = 20
 
 IntArray = NDArray[np.int64]
+_Parts = tuple[sparse.csr_matrix, sparse.csr_matrix]
+_of_place = lru_cache(10_000)(features_of_place)
 
 
 @dataclass(frozen=True)
@@ -77,57 +81,81 @@ def hotspots(
 
     if half_life <= 0:
         raise HistoryError(f"the half-life must be more than 0 days, not {half_life:g}")
-    rows, matrix = _read(history, since, until)
+    rows, matrix, subject = _read(history, since, until)
     if not rows:
         return pl.DataFrame(schema=_schema())
     end = as_utc(until).timestamp() / 86400 if until else max(row.day for row in rows)
     found = []
-    for members in group(matrix):
+    for members in group(matrix, subject):
         if len(members) >= smallest:
             found.append(_describe([rows[i] for i in members], matrix[members], end, half_life))
     found.sort(key=lambda row: (-row["heat"], row["representative"]))
     return pl.DataFrame([{"rank": i} | row for i, row in enumerate(found, 1)], schema=_schema())
 
 
-def group(matrix: sparse.csr_matrix, joined: float = JOINED) -> list[IntArray]:
+def group(matrix: sparse.csr_matrix, subject: sparse.csr_matrix, joined: float = JOINED) -> list[IntArray]:
     """Rows of unit vectors grouped by average linkage; groups of one are left out.
 
     Args:
-        matrix: shape (n, features). joined: mean similarity at which two groups are one.
+        matrix: shape (n, features). subject: the same without what the place's name brought; rows that share
+            too little of it are not alike. joined: mean similarity at which two groups are one.
     """
-    return list(_split(matrix, np.arange(matrix.shape[0]), joined, joined))
+    copies: dict[bytes, list[int]] = {}
+    for row, (begin, end) in enumerate(pairwise(matrix.indptr)):
+        content = matrix.indices[begin:end].tobytes() + matrix.data[begin:end].tobytes()
+        copies.setdefault(content, []).append(row)
+    rows_of = {rows[0]: rows for rows in copies.values()}  # a letter sent a thousand times is compared once
+    found = _split((matrix, subject), np.array([*rows_of], np.int64), joined, joined)
+    groups = [[rows_of.pop(row) for row in members.tolist()] for members in found]
+    groups += [[rows] for rows in rows_of.values() if len(rows) > 1]
+    return [np.sort(np.concatenate(several)) for several in groups]
 
 
-def _split(matrix: sparse.csr_matrix, members: IntArray, edge: float, joined: float) -> Any:
-    part = matrix[members]
-    rows, columns = [], []
-    for start in range(0, len(members), _BLOCK):
-        close = (part[start : start + _BLOCK] @ part.T).tocoo()
-        keep = (close.data >= edge) & (close.row + start < close.col)
-        rows.append(close.row[keep] + start)
-        columns.append(close.col[keep])
-    r, c = np.concatenate(rows), np.concatenate(columns)
-    graph = sparse.coo_matrix((np.ones(len(r), np.int8), (r, c)), shape=(len(members), len(members)))
-    component = connected_components(graph, directed=False)[1]
-    order = np.argsort(component, kind="stable")
-    for chosen in np.split(order, np.flatnonzero(np.diff(component[order])) + 1):
+def _split(parts: _Parts, rows: IntArray, edge: float, joined: float) -> Any:
+    for chosen in _connected(_chosen(parts, rows), edge):
         if len(chosen) > _LARGEST and edge + 0.04 >= 1:  # copies of one text
-            yield members[chosen]
+            yield rows[chosen]
         elif len(chosen) > _LARGEST:
-            yield from _split(matrix, members[chosen], edge + 0.04, joined)
+            yield from _split(parts, rows[chosen], edge + 0.04, joined)
         elif len(chosen) > 1:
-            yield from (members[chosen[sub]] for sub in _average_linkage(part[chosen], joined))
+            yield from (rows[chosen[sub]] for sub in _average_linkage(_chosen(parts, rows[chosen]), joined))
 
 
-def _average_linkage(part: sparse.csr_matrix, joined: float) -> list[IntArray]:
-    distance = 1 - np.clip((part @ part.T).toarray(), 0, 1)
+def _chosen(parts: _Parts, rows: IntArray) -> _Parts:
+    return parts[0][rows], parts[1][rows]
+
+
+def _connected(parts: _Parts, edge: float) -> list[IntArray]:
+    """Rows that a chain of similar ones connects. The pairs of a block are used at once: all would not fit."""
+    n = parts[0].shape[0]
+    label = np.arange(n)
+    for start in range(0, n, _BLOCK):
+        close = _similarity(parts, slice(start, start + _BLOCK)).tocoo()
+        keep = (close.data >= edge) & (close.row + start < close.col)
+        pairs = label[close.row[keep] + start], label[close.col[keep]]
+        graph = sparse.coo_matrix((np.ones(len(pairs[0]), np.int8), pairs), shape=(n, n))
+        label = connected_components(graph, directed=False)[1].astype(np.int64)[label]
+    order = np.argsort(label, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
+
+
+def _similarity(parts: _Parts, some: slice) -> sparse.csr_matrix:
+    """Similarity of some rows to all, without those of another subject."""
+    alike, subject = (part[some] @ part.T for part in parts)
+    subject.data = (subject.data >= SAME_SUBJECT).astype(np.float32)
+    return alike.multiply(subject).tocsr()
+
+
+def _average_linkage(parts: _Parts, joined: float) -> list[IntArray]:
+    distance = 1 - np.clip(_similarity(parts, slice(None)).toarray(), 0, 1)
     np.fill_diagonal(distance, 0)
     tree = linkage(squareform((distance + distance.T) / 2, checks=False), "average")
     label = fcluster(tree, 1 - joined, "distance")
     return [chosen for k in np.unique(label) if len(chosen := np.flatnonzero(label == k)) > 1]
 
 
-def _read(history: History, since: datetime | None, until: datetime | None) -> tuple[list[_Row], sparse.csr_matrix]:
+def _read(history: History, since: datetime | None, until: datetime | None) -> tuple[list[_Row], *_Parts]:
+    """Tickets of a window, their matters, and these without what the place's name brought."""
     rows: list[_Row] = []
     features, weights = [], []
     for row in history.tickets(since, until):
@@ -135,10 +163,17 @@ def _read(history: History, since: datetime | None, until: datetime | None) -> t
         features.append(row.features)
         weights.append(row.weights)
     if not rows:
-        return [], sparse.csr_matrix(np.zeros((0, 0), np.float32))
+        empty = sparse.csr_matrix(np.zeros((0, 0), np.float32))
+        return [], empty, empty
     all_features, data, lengths = stored_matters(features, weights)
     known, column = np.unique(all_features, return_inverse=True)
-    return rows, sparse.csr_matrix((data, column, np.cumsum([0, *lengths])), shape=(len(rows), len(known)))
+    begins = np.cumsum([0, *lengths])
+    matrix = sparse.csr_matrix((data, column, begins), shape=(len(rows), len(known)))
+    subject = matrix.copy()
+    for row, (begin, end) in zip(rows, pairwise(begins.tolist()), strict=True):
+        if row.place:
+            subject.data[begin:end][np.isin(all_features[begin:end], _of_place(row.place))] = 0
+    return rows, matrix, subject
 
 
 def _describe(rows: Sequence[_Row], part: sparse.csr_matrix, end: float, half_life: float) -> dict[str, Any]:

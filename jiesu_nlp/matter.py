@@ -17,12 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jiesu_nlp.places import own_place, scan
+from jiesu_nlp.segment import segment_at
 from jiesu_nlp.taxonomy import packaged_table
 from jiesu_nlp.text import lead
 
 SAME_MATTER = 0.24
 """Similarity from which two tickets count as one matter: of 403 pairs that readers called the same
 among 16,020, found at a precision of about 0.8 (``benchmarks/same_matter.py``)."""
+
+SAME_SUBJECT = 0.02
+"""What words that are no part of a place's name must bring to that: one place has matters of many kinds."""
 
 _SHARES = {"word": 0.5, "place": 0.25, "title": 0.25}
 _MOST = {"word": 96, "place": 48, "title": 48}
@@ -44,6 +48,7 @@ class Matter:
         places: keys of the places it names, most often named first; districts and streets apart.
         regions: districts and streets that it names.
         names: what the features stand for, those of the title apart.
+        subject: which features are words that stand outside the names of places, shape (n,).
     """
 
     features: Features
@@ -52,9 +57,10 @@ class Matter:
     places: tuple[str, ...]
     regions: tuple[str, ...]
     names: Mapping[int, str]
+    subject: NDArray[np.bool_]
 
     def similarity(self, features: Features, weights: Weights, lengths: Sequence[int]) -> NDArray[np.float32]:
-        """Similarity to each of several matters, 0..1, whose arrays stand one behind the other.
+        """Similarity to each of several matters, 0..1, whose arrays stand one behind the other; 0 for another subject.
 
         Args:
             lengths: number of features of each, shape (m,).
@@ -63,8 +69,8 @@ class Matter:
             return np.zeros(len(lengths), np.float32)
         position = np.minimum(np.searchsorted(self.features, features), len(self.features) - 1)
         product = np.where(self.features[position] == features, self.weights[position] * weights, 0.0)
-        ends = np.concatenate([[0], np.cumsum(np.concatenate([[0.0], product]))[np.cumsum(lengths)]])
-        return np.diff(ends).astype(np.float32)
+        total, of_subject = (_sums(part, lengths) for part in (product, product * self.subject[position]))
+        return np.where(of_subject >= SAME_SUBJECT, total, 0.0).astype(np.float32)
 
 
 def read_matter(text: str, place: str | None = None) -> Matter:
@@ -84,6 +90,7 @@ def read_matter(text: str, place: str | None = None) -> Matter:
     vector: dict[int, float] = {}
     names: dict[int, str] = {}
     telling: list[int] = []
+    of_places: set[int] = set()
     for block, weights in blocks.items():
         strongest = sorted(weights.items(), key=_by_weight)[: _MOST[block]]
         scale = math.sqrt(_SHARES[block] / (sum(w * w for _, w in strongest) or 1.0))
@@ -91,11 +98,15 @@ def read_matter(text: str, place: str | None = None) -> Matter:
         vector.update(zip(hashed, (weight * scale for _, weight in strongest), strict=True))
         if block == "word":
             telling = hashed[:_KEY_WORDS]
+        elif block == "place":
+            of_places = set(hashed)
         if block != "title":
             names.update(zip(hashed, (name for name, _ in strongest), strict=True))
     top_places = tuple(place for place, _ in places.most_common())
     keys = [place_feature(p) for p in top_places[:KEY_PLACES]] + telling
     features = np.array(sorted(vector), np.uint32)
+    spans = [(p.start, p.end) for p in found if p.kind != "number"]
+    outside = {w for at, w in words if not any(at < end and start < at + len(w) for start, end in spans)}
     return Matter(
         features,
         np.array([vector[f] for f in features.tolist()], np.float32),
@@ -103,7 +114,13 @@ def read_matter(text: str, place: str | None = None) -> Matter:
         top_places,
         tuple(dict.fromkeys(p.key for p in found if p.kind == "region")),
         names,
+        np.array([names.get(f) in outside and f not in of_places for f in features.tolist()], bool),
     )
+
+
+def _sums(values: NDArray[np.float64], lengths: Sequence[int]) -> NDArray[np.float64]:
+    ends = np.concatenate([[0], np.cumsum(np.concatenate([[0.0], values]))[np.cumsum(lengths)]])
+    return np.diff(ends)
 
 
 def shown_names(matter: Matter) -> list[tuple[int, str]]:
@@ -128,6 +145,16 @@ def shared_names(telling: Sequence[tuple[int, str]], features: frozenset[int]) -
 def is_common(word: str) -> bool:
     """Whether a word is known from at least three different tickets, so that showing it gives none away."""
     return word in _idf()[0]
+
+
+def features_of_place(key: str) -> Features:
+    """What a place's name brings to the blocks of a matter, ascending."""
+    grams = _grams({key: 1})
+    names = {"place": {key, *grams}, "title": set(grams), "word": {word for _, word in segment_at(key)}}
+    hashed = {
+        crc32(f"{block}:{name}".encode("utf-8", "surrogatepass")) for block, some in names.items() for name in some
+    }
+    return np.array(sorted(hashed), np.uint32)
 
 
 def place_feature(key: str) -> int:

@@ -17,8 +17,10 @@ from jiesu_nlp.text import normalise
 
 _CODE = re.compile(r"[a-z][0-9]*[市区县]")
 """Districts that a publisher replaced by codes."""
+_CITY = re.compile(r"^(?:\w{2,3}?省)?(?:\w{2,3}?市)?")
 _NUMBER = re.compile(r"(?:[0-9]{1,3}|[一二三四五六七八九十]{1,3})(?:号楼|号院|栋|幢|座|单元)")
 """Building numbers; they tell buildings of one place apart, so they are no place by themselves."""
+_COUNTED, _DIGITS = "号栋幢座", "0123456789一二三四五六七八九十"
 _LATIN = "\u33ff"
 _AFTER_ROAD = tuple("灯面边况")
 _NAMED_BY_ROAD = ("school", "hospital", "transit", "park")
@@ -82,6 +84,8 @@ def scan(text: str) -> Scan:
             first, start = first - 1, before
         name = folded[start:end]
         key = ending.sub("", name)
+        if name[0] in _COUNTED and start and folded[start - 1] in _DIGITS:
+            continue  # 3号院小区, which tells no place
         if (
             name == word
             and found
@@ -100,18 +104,14 @@ def scan(text: str) -> Scan:
     return Scan(folded, words, sorted(found, key=lambda place: place.start))
 
 
-def place_key(place: str) -> str:
-    """The key under which a place is compared."""
-    return _words()[4].sub("", normalise(place).strip())
-
-
 def own_place(place: str | None) -> str:
-    """The key of a place that a table's column names; empty for a whole district, street or town."""
-    name = normalise(place or "").strip()
-    _, _, generic, regions, _ = _words()
-    if name in regions or name in generic or _CODE.fullmatch(name) or name.endswith(("街道", "地区", "镇", "乡")):
+    """The key of a place that a table's column names; empty for a whole city, district, street or town."""
+    name = _CITY.sub("", normalise(place or "").strip())
+    _, _, generic, regions, ending = _words()
+    whole = name in regions or f"{name}区" in regions or name in generic or _CODE.fullmatch(name)
+    if not name or whole or name.endswith(("街道", "地区", "镇", "乡")):
         return ""
-    return place_key(name)
+    return ending.sub("", name)
 
 
 @lru_cache(1 << 16)

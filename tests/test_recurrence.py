@@ -10,6 +10,7 @@ from jiesu_nlp.errors import HistoryError
 from jiesu_nlp.forecast import forecast
 from jiesu_nlp.history import History, Ticket
 from jiesu_nlp.hotspots import hotspots
+from jiesu_nlp.matter import read_matter
 from jiesu_nlp.places import find_places
 from jiesu_nlp.recurrence import Past, activity, with_past
 from jiesu_nlp.taxonomy import packaged_table
@@ -81,6 +82,10 @@ def test_a_busy_place_is_likelier_to_come_back(history):
         ("三百多户业主拿不到房产证,开发商一拖再拖", {"collective", "unanswered"}),
         ("楼下烧烤天天到凌晨,城管来了就收,走了又摆", {"periodic"}),
         ("自2019年入住以来电梯频繁故障", {"long_standing"}),
+        ("无照游商每天占道", {"periodic"}),
+        ("我特别多次反映", {"repeated"}),
+        ("每天这么吵", {"periodic"}),
+        ("多次投诉为什么没人管", {"repeated"}),
     ],
 )
 def test_kinds_of_evidence(text, kinds):
@@ -135,6 +140,36 @@ def test_copies_beyond_the_largest_component_stay_one_group(history, monkeypatch
         hotspots(history, half_life=0)
 
 
+SAME_PLACE = [
+    "家里暖气不热只有十五度",
+    "电梯三天两头坏困人两次",
+    "物业乱收停车费",
+    "幼儿园名额不够",
+    "快递柜占了消防通道",
+]
+
+
+@pytest.mark.parametrize("place", ["望京西园", "北京市朝阳区", "海淀"])
+def test_one_place_has_many_matters(history, place):
+    history.append([Ticket(str(i), text, _at(-i - 1), place) for i, text in enumerate(SAME_PLACE)])
+    assert not history.similar("井盖破损容易摔倒", place=place, before=_at(0))
+    assert [t.id for t in history.similar("暖气还是不热,才十五度", place=place, before=_at(0))] == ["0"]
+    assert len(hotspots(history)) == 0
+
+
+def test_tickets_of_a_station_named_by_its_road_count_for_it(history):
+    history.append([Ticket(str(i), "幸福路地铁站门口黑车揽客", _at(-i - 1)) for i in range(5)])
+    matter = read_matter("幸福路地铁站门口黑车揽客")
+    assert len(history.place_times(matter.places[0], _at(0))) == 5
+
+
+def test_what_one_block_of_pairs_connects_the_next_one_keeps(history, monkeypatch):
+    monkeypatch.setattr("jiesu_nlp.hotspots._BLOCK", 4)
+    names = "王李张刘陈杨黄赵吴周徐孙"
+    history.append([Ticket(str(i), f"{HEAT},联系人{name}女士", _at(-i)) for i, name in enumerate(names)])
+    assert hotspots(history)["tickets"].to_list() == [len(names)]
+
+
 def test_hotspots_group_one_matter_and_rank_by_heat(history):
     history.append(
         [Ticket(f"h{i}", HEAT + "," + "反映多次" * (i % 2), _at(-i), category="convenience") for i in range(4)]
@@ -162,10 +197,12 @@ def _monthly(months, places=6):
 def test_forecast_ranks_what_comes_every_month_first(history):
     history.append(_monthly(30))
     result = forecast(history)
-    assert result.month == "2025-07" and result.table["place"][0] == "望京0号院"
+    assert result.month == "2025-06" and result.table["place"][0] == "望京0号院"
     assert result.table["probability"].is_sorted(descending=True)
     assert result.backtest.height >= 3 and result.backtest["auroc"].mean() > 0.6
     assert forecast(history, at=datetime(2025, 1, 1, tzinfo=UTC)).month == "2025-01"
+    history.append([Ticket("late", "停水", datetime(2025, 6, 28, tzinfo=UTC), "望京0号院小区", "convenience")])
+    assert forecast(history).month == "2025-07"  # June is as good as full
 
 
 def test_forecast_sees_only_the_months_before(history):
@@ -180,7 +217,12 @@ def test_forecast_sees_only_the_months_before(history):
     assert forecast(history, at=datetime(2024, 12, 20, tzinfo=UTC)).table.equals(before)
 
 
+def test_a_backtest_without_a_month_has_its_columns(history):
+    history.append(_monthly(7))
+    assert forecast(history).backtest["auroc"].to_list() == []
+
+
 def test_forecast_needs_months(history):
     history.append(_monthly(3))
-    with pytest.raises(HistoryError, match="3 full months"):
+    with pytest.raises(HistoryError, match="2 full months"):
         forecast(history)
