@@ -11,7 +11,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +204,7 @@ def _label_all(chunks: Iterable[Chunk], task: _Task, jobs: int, engine: str) -> 
         yield from label_on_ray(chunks, task, jobs)
 
 
-@cache
+@lru_cache(1)  # a server's model changes, and the old one is not needed again
 def _classifier(model: str, fingerprint: str) -> Classifier:
     return Classifier.load(model)
 

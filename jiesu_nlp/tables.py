@@ -82,13 +82,21 @@ def read_text(file: Path) -> str:
     Raises:
         TableError: it is in neither. OSError: it cannot be opened.
     """
-    raw = file.read_bytes()
+    return decoded(file.read_bytes(), file.name)
+
+
+def decoded(raw: bytes, name: str) -> str:
+    """Text out of bytes in UTF-8 (with or without BOM) or GB18030.
+
+    Raises:
+        TableError: they are in neither.
+    """
     for encoding in ("utf-8-sig", "gb18030"):
         try:
             return raw.decode(encoding)
         except UnicodeDecodeError:
             continue
-    raise TableError(f"{file.name} is neither UTF-8 nor GB18030; save it again as UTF-8")
+    raise TableError(f"{name} is neither UTF-8 nor GB18030; save it again as UTF-8")
 
 
 def guess_columns(

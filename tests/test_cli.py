@@ -103,3 +103,24 @@ def test_a_first_answer_imports_nothing_that_only_training_needs():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_label_that_nobody_knows_is_left_to_the_model(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("内容,受理时间,承办单位\n小区停水三天,2026-01-02,望京街道办事处\n", encoding="utf-8")
+    added = _run("history", "add", str(table), "--db", str(tmp_path / "h.db"), "--json")
+    assert json.loads(added.stdout)["new"] == 1, added.output
+
+
+def test_a_row_whose_time_is_none_is_named_and_the_others_answered(tmp_path):
+    table, db = tmp_path / "t.csv", str(tmp_path / "h.db")
+    table.write_text("内容,受理时间\n小区停水三天,不详\n路灯坏了,2026-01-02\n", encoding="utf-8")
+    assert _run("history", "add", str(ROOT / "data" / "demo_history.csv"), "--db", db).exit_code == 0
+    done = _run("classify", "-f", str(table), "--db", db, "--json")
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert done.exit_code == 1 and first["error"] == "TableError" and second["category"]
+
+
+def test_standard_input_may_be_gb18030():
+    done = _run("classify", "-", "--json", input="小区停水了\n路灯坏了\n".encode("gb18030"))
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == ["1", "2"]

@@ -144,10 +144,33 @@ def test_keys_are_asked_for_where_there_are_any(tmp_path):
             _settings(tmp_path, keys=[weak])
 
 
-def test_pages_of_other_hosts_are_refused(client):
-    for origin, status in (("http://testserver", 200), ("https://evil.example", 403)):
-        answer = client.post("/v1/classify", json={"text": TEXT}, headers={"Origin": origin})
+def test_pages_of_other_hosts_are_refused(client, tmp_path):
+    foreign = ("http://evil.example:8000", "evil.example:8000")  # whose name points to this machine
+    for origin, host, status in (
+        ("http://localhost:8000", "localhost:8000", 200),
+        ("https://evil.example", "localhost:8000", 403),
+        (*foreign, 403),
+    ):
+        answer = client.post("/v1/classify", json={"text": TEXT}, headers={"Origin": origin, "Host": host})
         assert answer.status_code == status
+    for settings in ({"keys": ["a-key-of-16-chars"]}, {"names": ["evil.example"]}):
+        with TestClient(create_app(_settings(tmp_path, **settings))) as own:
+            headers = {"Origin": foreign[0], "Host": foreign[1], "Authorization": "Bearer a-key-of-16-chars"}
+            assert own.post("/v1/classify", json={"text": TEXT}, headers=headers).status_code == 200
+
+
+def test_no_path_leads_out_of_the_folder_of_files(client, tmp_path):
+    (tmp_path / "job.json").write_text('{"id": "x", "state": "done"}', encoding="utf-8")
+    for path in ("%2e%2e", "..%2f" + "0" * 32, "%2e%2e/result"):
+        assert client.get(f"/v1/files/{path}").status_code == 404
+
+
+def test_a_history_takes_names_as_tables_have_them(client):
+    ticket = {"id": "1", "text": TEXT, "time": "2026-01-02", "category": "便利性", "department": "市水务局"}
+    assert client.post("/v1/history", json={"tickets": [ticket]}).json() == {"stored": 1}
+    (row,) = client.app.state.history.tickets()
+    assert (row.category, row.department) == ("convenience", "water")
+    assert client.post("/v1/history", json={"tickets": [ticket | {"category": "胡说"}]}).status_code == 422
 
 
 def test_odd_times_and_half_characters_are_422_and_top_is_each_items_own(client):
@@ -224,13 +247,13 @@ def test_many_characters_are_not_read_in_one_go(tmp_path, monkeypatch):
     assert max(read) <= 2 and sum(read) == 5
 
 
-def test_what_takes_too_long_is_504(tmp_path):
+def test_what_takes_too_long_is_504(tmp_path, monkeypatch):
     with TestClient(create_app(_settings(tmp_path, timeout=0.1))) as client:
-        engine = client.app.state.engine
-        with pytest.raises(TimeoutError):
-            client.portal.call(engine.run, lambda _: time.sleep(0.5))
+        monkeypatch.setattr(client.app.state.feedback, "add", lambda *_: time.sleep(0.5))
+        body = {"id": "1", "text": TEXT, "department": "water"}
+        assert client.post("/v1/feedback", json=body).status_code == 504
         time.sleep(0.6)
-        assert engine.active == 0
+        assert client.app.state.engine.active == 0
 
 
 def test_a_changed_model_is_loaded_without_a_dropped_request(tmp_path):
@@ -472,7 +495,44 @@ def test_what_was_accepted_is_finished_before_the_server_stops(server):
     time.sleep(0.4)
     running.stop()
     thread.join()
-    assert results == [200] and running.process.returncode in (0, -signal.SIGTERM)
+    assert results == [200] and running.process.returncode == 0
+
+
+WITHOUT_FILES = """
+import os, sys, tempfile
+del os.environ["JIESU_FILES"]
+tempfile.tempdir = sys.argv[1]
+from jiesu_nlp.serve.run import run
+run({})
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_stopped_leaves_no_files(server, tmp_path, how):
+    running = server(how=("-c", WITHOUT_FILES, str(tmp_path)))
+    sent = httpx.post(running.url + "/v1/files?name=t.csv", content=f"text\n{TEXT}\n".encode()).json()
+    for _ in range(100):
+        if httpx.get(f"{running.url}/v1/files/{sent['id']}").json()["state"] == "done":
+            break
+        time.sleep(0.1)
+    assert list(tmp_path.glob("jiesu-files-*"))
+    running.stop(how)
+    assert not list(tmp_path.glob("jiesu-files-*"))
+
+
+def test_a_body_that_trickles_is_not_waited_for(server):
+    running = server(timeout=1)
+    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as line:
+        line.sendall(b"POST /v1/files?name=t.csv HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+        begin, answer = time.monotonic(), b""
+        line.settimeout(0.2)
+        while not answer and time.monotonic() - begin < 15:
+            try:
+                line.sendall(b"x")
+                answer = line.recv(100)
+            except TimeoutError:
+                continue
+        assert b" 408 " in answer
 
 
 def test_settings_that_are_wrong_are_named(tmp_path):

@@ -31,7 +31,7 @@ def classify(
     from jiesu_nlp.predict import Classifier, Rejected
 
     with errors():
-        ids, texts, times, places = _inputs(text, file, column or [], at, place, db is not None)
+        ids, texts, times, places, wrong = _inputs(text, file, column or [], at, place, db is not None)
         classifier = Classifier.load(model)
         single = file is None and text != "-"
         options: dict[str, Any] = {"history": open_history(db) if db else None}
@@ -39,6 +39,7 @@ def classify(
             answers = [classifier.classify(texts[0], at=times[0], place=places[0], **options)]
         else:
             answers = _classify_all(classifier, texts, times, places, options, as_json)
+            answers = [wrong.get(row, answer) for row, answer in enumerate(answers)]
         bad = 0
         for key, answer in zip(ids, answers, strict=True):
             bad += isinstance(answer, Rejected)
@@ -55,23 +56,31 @@ def classify(
 
 def _inputs(
     text: str | None, file: Path | None, columns: list[str], at: str | None, place: str | None, timed: bool
-) -> tuple[list[str], list[str], list[Any], list[Any]]:
-    """Ids, texts, times and places of what is to be classified."""
-    from jiesu_nlp.tables import cells_of, guess_columns, ids_of, parse_time, read_table, texts_of
+) -> tuple[list[str], list[str], list[Any], list[Any], dict[int, Any]]:
+    """Ids, texts, times and places of what is to be classified, and rows that cannot be: their time is none."""
+    from jiesu_nlp.errors import TableError
+    from jiesu_nlp.predict import Rejected
+    from jiesu_nlp.tables import cells_of, decoded, guess_columns, ids_of, parse_time, read_table, texts_of
 
     if (text is None) == (file is None):
         raise typer.BadParameter("给一段正文、'-' 或 --file 表,三者取一")
     time = parse_time(at) if at else None
     if file is None:
-        lines = [line.rstrip("\n") for line in sys.stdin] if text == "-" else [str(text)]
-        return [str(i) for i in range(1, len(lines) + 1)], lines, [time] * len(lines), [place] * len(lines)
+        lines = [str(text)]
+        if text == "-":
+            lines = decoded(sys.stdin.buffer.read(), "stdin").removesuffix("\n").split("\n")
+        return [str(i) for i in range(1, len(lines) + 1)], lines, [time] * len(lines), [place] * len(lines), {}
     frame = read_table(file)
     chosen = guess_columns(frame.columns, columns)
     times = [time] * len(frame)
-    if chosen.time and timed:  # only a history asks when a ticket came in
-        times = [parse_time(v) if v else time for v in cells_of(frame, chosen.time)]
+    wrong: dict[int, Any] = {}
+    for row, cell in enumerate(cells_of(frame, chosen.time) if chosen.time and timed else []):
+        try:  # only a history asks when a ticket came in
+            times[row] = parse_time(cell) if cell else time
+        except TableError as error:
+            wrong[row] = Rejected(row, "TableError", str(error))
     places = [v or place for v in cells_of(frame, chosen.place)] if chosen.place else [place] * len(frame)
-    return ids_of(frame, chosen), texts_of(frame, chosen), times, places
+    return ids_of(frame, chosen), texts_of(frame, chosen), times, places, wrong
 
 
 def _classify_all(

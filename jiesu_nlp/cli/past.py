@@ -102,16 +102,18 @@ def _tickets(frame: Any, chosen: Any, start: int, classifier: Any) -> "Iterator[
     columns = {role: getattr(chosen, role) for role in ("time", "place", "outcome", "answered")}
     columns |= {head: chosen.labels.get(head) for head in ("category", "department")}
     cells = {role: cells_of(frame, name) if name else [None] * len(frame) for role, name in columns.items()}
-    lacking = [i for i in range(len(texts)) if classifier and not (cells["category"][i] and cells["department"][i])]
+    codes = {
+        head: [known.find(head, cell) if cell else None for cell in cells.pop(head)]
+        for head in ("category", "department")
+    }
+    lacking = [i for i in range(len(texts)) if classifier and not (codes["category"][i] and codes["department"][i])]
     batch = classifier.classify_batch([texts[i] for i in lacking], explain=False) if lacking else []
     answers = dict(zip(lacking, batch, strict=True))
     for i in range(len(texts)):
         answer, row = answers.get(i), {role: values[i] for role, values in cells.items()}
         try:
             check_text(texts[i])
-            labels = {
-                head: known.resolve(head, row[head]) if row[head] else None for head in ("category", "department")
-            }
+            labels = {head: of[i] for head, of in codes.items()}
             if answer is not None and not isinstance(answer, Rejected):
                 labels = {head: code or getattr(answer, head).code for head, code in labels.items()}
             answered = parse_time(row["answered"]) if row["answered"] else None

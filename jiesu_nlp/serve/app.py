@@ -174,7 +174,12 @@ async def _append(body: HistoryIn, request: Request) -> Stored:
         raise problem(413, "Batch too large", f"{len(body.tickets)} tickets; send at most {state.settings.max_batch}")
     for ticket in body.tickets:
         _check_length(state.settings, check_text(ticket.text))
-    tickets = [Ticket(**ticket.model_dump()) for ticket in body.tickets]
+    taxonomy = state.engine.classifier.taxonomy
+    tickets = []
+    for ticket in body.tickets:
+        given = ticket.model_dump()
+        known = {head: taxonomy.resolve(head, given[head]) for head in ("category", "department") if given[head]}
+        tickets.append(Ticket(**given | known))
     return Stored(stored=await state.engine.run(lambda _: state.history.append(tickets)))
 
 
@@ -214,10 +219,8 @@ async def _healthy() -> Status:
     return Status(status="ok")
 
 
-async def _ready(request: Request) -> Response:
-    name = request.app.state.engine.name
-    status = Status(status="ok" if name else "loading", model=name)
-    return JSONResponse(status.model_dump(), 200 if name else 503)
+async def _ready(request: Request) -> Status:
+    return Status(status="ok", model=request.app.state.engine.name)  # the model is loaded before anything is taken in
 
 
 async def _metrics() -> Response:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -55,20 +56,21 @@ class FileJobs:
         folder = self._folder / key
         try:
             folder.mkdir(mode=0o700)
+            self._mine.add(folder)
             with (folder / f"in{ending}").open("wb") as file:
                 async for part in body:
                     file.write(part)
             _check_zip(folder / f"in{ending}")
+            stem = re.sub(r"[^\w-]", "_", Path(name).stem)[:80] or "table"
+            (folder / "name").write_text(f"{stem}-labelled{ending}", encoding="utf-8")
+            job = FileJob(id=key, state="waiting")
+            _save(folder, job)
+            asyncio.get_running_loop().run_in_executor(self._pool, self._label, folder, ending, job)
         except BaseException:
             self._waiting -= 1
+            self._mine.discard(folder)
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        stem = re.sub(r"[^\w-]", "_", Path(name).stem)[:80] or "table"
-        (folder / "name").write_text(f"{stem}-labelled{ending}", encoding="utf-8")
-        job = FileJob(id=key, state="waiting")
-        _save(folder, job)
-        self._mine.add(folder)
-        asyncio.get_running_loop().run_in_executor(self._pool, self._label, folder, ending, job)
         return job
 
     def _label(self, folder: Path, ending: str, job: FileJob) -> None:
@@ -126,7 +128,9 @@ class FileJobs:
             for folder in [path for path in self._folder.iterdir() if _ID.fullmatch(path.name)]:
                 with suppress(OSError):  # another process may have been quicker
                     if folder in self._mine:
-                        (folder / "job.json").touch()
+                        os.utime(folder)
+                        if (folder / "job.json").exists():
+                            os.utime(folder / "job.json")
                     elif time.time() - folder.stat().st_mtime > self._keep:
                         shutil.rmtree(folder)
 
@@ -151,7 +155,9 @@ def _check_zip(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
-    except zipfile.BadZipFile:
+            if size <= _UNPACKED and archive.testzip():  # a member is longer than it says
+                raise zipfile.BadZipFile
+    except Exception:  # zipfile raises many types on what is no archive
         raise problem(422, "Not a table", "the file is no xlsx file") from None
     if size > _UNPACKED:
         raise problem(413, "Table too large", "save it as csv, which may be longer, or split it")

@@ -51,6 +51,11 @@ def problem(status: int, title: str, detail: str) -> Problematic:
     return Problematic(status, title, detail)
 
 
+_CLOSE = {"connection": "close"}
+"""For an answer to a request whose body nobody reads."""
+_LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
+
+
 class _Started:
     """The status of an answer, 0 until it begins."""
 
@@ -58,27 +63,32 @@ class _Started:
 
 
 def _counted(headers: Mapping[bytes, bytes], receive: Receive, limit: int, timeout: float) -> Receive:
-    """Receive a body, and stop where it grows beyond the limit, says that it will, or stands still."""
+    """Receive a body, and stop where it grows beyond the limit, says that it will, stands still or trickles."""
     declared = headers.get(b"content-length", b"")
     read = int(declared) if declared.isdigit() and int(declared) > limit else 0
     whole = False
+    begin = asyncio.get_running_loop().time()
 
     async def counted() -> Message:
         nonlocal read, whole
         try:
             # When the body is there, the next message is that the client left: nobody waits for that in vain.
-            async with asyncio.timeout(None if whole else timeout):
+            async with asyncio.timeout_at(None if whole else begin + timeout + read / _SLOWEST):
                 message: Message = {"type": "http.request"} if read > limit else await receive()
         except TimeoutError:
-            raise Problematic(408, "Body too slow", "send the body without pauses", {"connection": "close"}) from None
+            raise Problematic(408, "Body too slow", "send the body without pauses", _CLOSE) from None
         whole = not message.get("more_body", False)
         read += len(message.get("body", b""))
         if read > limit:
             detail = f"the body may have at most {limit} bytes"
-            raise Problematic(413, "Body too large", detail, {"connection": "close"})
+            raise Problematic(413, "Body too large", detail, _CLOSE)
         return message
 
     return counted
+
+
+_SLOWEST = 65_536
+"""Bytes a second that a body must bring on the whole, once the time for a request is over."""
 
 
 class Guard:
@@ -135,15 +145,23 @@ class Guard:
     def _refuse(self, scope: Scope, headers: Mapping[bytes, bytes]) -> JSONResponse | None:
         """An answer for whom nothing is read: no key, or a page of another host that a browser has open."""
         origin, host = headers.get(b"origin", b""), headers.get(b"host", b"")
-        if origin and origin.split(b"//")[-1] != host:
-            return _answer(403, "Foreign page", "pages of other hosts may not use this server")
+        if origin and (origin.split(b"//")[-1] != host or not self._is_own(host)):
+            return _answer(403, "Foreign page", "pages of other hosts may not use this server", _CLOSE)
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         # Every key is compared, each in a time that does not depend on how much of it is right.
         known = any([hmac.compare_digest(token.strip(), key) for key in self._keys]) and scheme.lower() == b"bearer"
         if self._keys and scope["path"].startswith("/v1/") and not known:
             detail = "give one of the server's keys as a bearer token"
-            return _answer(401, "Unauthorized", detail, {"WWW-Authenticate": "Bearer"})
+            return _answer(401, "Unauthorized", detail, {"WWW-Authenticate": "Bearer"} | _CLOSE)
         return None
+
+    def _is_own(self, host: bytes) -> bool:
+        """Whether a page of this host may use a server that asks for no key.
+
+        Any name can be made to point to the loopback, and a foreign page then has the server's own host.
+        """
+        name = host.decode("latin-1").removesuffix(f":{self._settings.port}")
+        return bool(self._keys) or self._settings.host not in _LOOPBACK or name in (*_LOOPBACK, *self._settings.names)
 
 
 async def _answered(route: Direct, request: Request) -> Response:

@@ -1,6 +1,7 @@
 """Running the server: one process, or several that share a port."""
 
 import os
+import signal
 import sys
 from contextlib import ExitStack
 from tempfile import TemporaryDirectory
@@ -36,6 +37,8 @@ def run(given: dict[str, Any]) -> None:
     except ValidationError as error:
         wrong = ", ".join(f"JIESU_{str(e['loc'][0]).upper()} ({e['msg']})" for e in error.errors(include_input=False))
         raise JiesuError(f"settings: {wrong}") from None
+    # Uvicorn raises the signal that stopped it again: by default that ends the process before its files are removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with ExitStack() as stack:
         if settings.files is None:  # all processes must see the files that are being labelled
             os.environ["JIESU_FILES"] = stack.enter_context(TemporaryDirectory(prefix="jiesu-files-"))

@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     )
     history: str | None = Field(None, description="history file or URL; without one, recurrence is a prior")
     feedback: Path = Field(Path("jiesu-feedback.db"), description="where corrections are stored")
+    names: list[str] = Field(
+        [], description="host names whose pages may use a loopback server without keys, behind a proxy"
+    )
     keys: list[Key] = Field([], description="bearer keys; without any, requests need none")
     max_body: int = Field(2 * MIB, gt=0, description="bytes of a request's body, files apart")
     max_file: int = Field(64 * MIB, gt=0, description="bytes of a file to label")

@@ -174,6 +174,7 @@ submit("correction", async () => {
 });
 
 submit("key-form", async () => {
+  if (!/^[\x21-\x7e]+$/.test($("key").value)) throw new Error("密钥只含半角的字母、数字和符号,请重新输入");
   sessionStorage.setItem("key", $("key").value);
   $("key-form").hidden = true;
   await loadNames();
