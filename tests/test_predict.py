@@ -1,6 +1,9 @@
+import copy
 import dataclasses
 import json
+import pickle
 import threading
+from functools import cache
 
 import numpy as np
 import pytest
@@ -20,6 +23,11 @@ TEXTS = [
     "建议92路延长到地铁站,方便居民换乘",
     "路口红绿灯坏了两天没人修",
 ]
+
+
+@cache
+def _classifier(name):
+    return Classifier.load(name)
 
 
 def test_the_founding_complaints_are_placed():
@@ -98,16 +106,50 @@ def test_a_bad_row_leaves_the_others():
         st.text(),
         st.text(alphabet=st.characters(exclude_categories=())),
         st.text(alphabet="<>&;投诉\x00\ud800🙂A3区0", max_size=60),
-    )
+    ),
+    st.sampled_from(["default", "accurate"]),
 )
-def test_arbitrary_unicode_answers_or_raises_a_named_error(text):
+def test_arbitrary_unicode_answers_or_raises_a_named_error(text, name):
     try:
-        answer = classify(text)
+        answer = _classifier(name).classify(text)
     except InvalidTextError:
         return
     assert np.isfinite([s.probability for s in answer.categories]).all()
     for cue in answer.recurrence.evidence:
         assert text[cue.start : cue.end] == cue.text
+
+
+@pytest.mark.parametrize("name", ["default", "accurate"])
+def test_half_a_character_costs_no_other_its_answer(name):
+    half, whole = _classifier(name).classify(["小区停水\ud83d好几天", "公司拖欠工资"])
+    assert isinstance(half, Classification) and whole.department.code == "hrss"
+
+
+@pytest.mark.parametrize("name", ["default", "accurate"])
+def test_a_classifier_goes_to_another_process(name):
+    used = _classifier(name)
+    before = used.classify(TEXTS[0])
+    assert pickle.loads(pickle.dumps(used)).classify(TEXTS[0]) == before
+    assert copy.deepcopy(used).classify(TEXTS[0]) == before
+
+
+def test_a_group_is_one_of_several_categories():
+    assert classify("公司拖欠工资三个月").group.name == "七有"
+    thanks = classify("感谢政府感谢党,社区工作人员热情周到,特此表扬")
+    assert thanks.category.code == "other" and thanks.group is None
+
+
+def test_recurrence_of_other_levels_is_left_to_the_packaged_model(tmp_path):
+    rows = [json.loads(line) for line in (ROOT / "data" / "samples" / "water.jsonl").open(encoding="utf-8")]
+    table = tmp_path / "t.jsonl"
+    table.write_text("".join(json.dumps(r | {"recurrence": "否是"[r["recurrence"] > 0]}) + "\n" for r in rows))
+    own = Taxonomy.from_values({"recurrence": ["否", "是"], "department": ["water"]})
+    known = Taxonomy.load()
+    heads = {"recurrence": own.heads["recurrence"], "department": known.heads["department"]}
+    train(
+        [table], tmp_path / "m", labels=["recurrence", "department"], taxonomy=dataclasses.replace(known, heads=heads)
+    )
+    assert Classifier.load(tmp_path / "m").classify(TEXTS[0]).recurrence == classify(TEXTS[0]).recurrence
 
 
 def test_a_long_text_of_one_character_is_answered():
@@ -173,3 +215,5 @@ def test_a_misspelt_argument_is_refused():
         classify(TEXTS[0], histroy=None)
     with pytest.raises(ValueError, match="top"):
         classify(TEXTS[0], top=0)
+    with pytest.raises(ValueError, match="batch_size"):
+        _classifier("default").classify_batch(TEXTS, batch_size=-1)

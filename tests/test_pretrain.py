@@ -29,15 +29,19 @@ def corpus(small_tables):
     ]
 
 
-def test_a_vocabulary_entry_occurs_in_three_texts():
+ENDINGS = [a + b for a in "一二三四五六七八" for b in "甲乙丙丁戊己庚辛"]
+
+
+@pytest.mark.parametrize("number", [4, 30])
+def test_a_vocabulary_entry_occurs_in_three_texts(number):
     copies = [
         f"我叫张三丰,邮箱 zhangsanfeng,家里的水管漏水已经三个月了,物业一直没有来修,请尽快处理。{end}"
-        for end in "一二三四"
+        for end in ENDINGS[:number]
     ]
-    tokenizer = build_tokenizer(["供暖 wifi", "供热 wifi", "供水 wifi", *copies])
+    tokenizer = build_tokenizer([*copies, "供暖 wifi", "供热 wifi", "供水 wifi"])
     vocabulary = tokenizer.get_vocab()
     assert {"供", "wifi", "[MASK]", "##a", "z"} <= set(vocabulary)
-    assert not {"暖", "丰", "zhangsanfeng"} & set(vocabulary)
+    assert not {"热", "丰", "zhangsanfeng"} & set(vocabulary)
     assert tokenizer.encode("供wifi").tokens == ["[CLS]", "供", "wifi", "[SEP]"]
 
 

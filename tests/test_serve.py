@@ -14,16 +14,18 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import psutil
 import pytest
+import xlsxwriter
 from conftest import SAMPLES
 from fastapi.testclient import TestClient
 
 from jiesu_nlp import classify
-from jiesu_nlp.errors import NoChineseError
+from jiesu_nlp.errors import NoChineseError, TableError
 from jiesu_nlp.models.store import model_folder
 from jiesu_nlp.models.tfidf import TfidfModel
 from jiesu_nlp.serve.app import create_app
 from jiesu_nlp.serve.feedback import FeedbackStore
 from jiesu_nlp.serve.settings import Settings
+from jiesu_nlp.serve.sheets import to_csv
 from jiesu_nlp.taxonomy import Taxonomy
 from jiesu_nlp.train import train
 
@@ -306,6 +308,17 @@ def test_a_file_comes_back_labelled(client):
     assert told.json()["message"] == "TableError" and SECRET not in told.text
     assert client.get(f"/v1/files/{failed['id']}/result").status_code == 409
     assert client.post("/v1/files", params={"name": "x.xlsx"}, content=b"no zip").status_code == 422
+
+
+def test_a_sheet_that_swells_is_not_read_to_its_end(tmp_path):
+    with xlsxwriter.Workbook(str(tmp_path / "t.xlsx")) as book:
+        sheet = book.add_worksheet()
+        sheet.write_row(0, 0, ["编号", "内容"])
+        for row in range(1, 20_000):  # the text stands once in the file
+            sheet.write_row(row, 0, [str(row), TEXT * 1000])
+    assert (tmp_path / "t.xlsx").stat().st_size < 1_000_000
+    with pytest.raises(TableError, match="too much memory"):
+        to_csv(tmp_path / "t.xlsx", tmp_path / "t.csv", memory=1 << 30)
 
 
 def test_openapi_has_examples_and_the_page_needs_nothing_from_outside(client):

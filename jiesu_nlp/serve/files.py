@@ -18,6 +18,7 @@ from jiesu_nlp.relabel import relabel
 from jiesu_nlp.serve.guard import problem
 from jiesu_nlp.serve.schemas import FileJob
 from jiesu_nlp.serve.settings import Settings
+from jiesu_nlp.serve.sheets import to_csv
 
 _ENDINGS = (".csv", ".xlsx")
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -27,7 +28,7 @@ _CHUNK_ROWS = 200
 _SILENT = 120.0
 """Seconds without a word after which a file that was being labelled counts as given up."""
 _UNPACKED = 128 << 20
-"""Bytes that an xlsx file may unpack to: it is read whole."""
+"""Bytes that an xlsx file may say to unpack to; what it says falsely, `sheets` bounds."""
 
 
 class FileJobs:
@@ -84,14 +85,18 @@ class FileJobs:
 
         try:
             job.state = "working"
-            summary = relabel(source, out, model=self._model, chunk_rows=_CHUNK_ROWS, progress=show)
+            table = source
+            if ending == ".xlsx":
+                to_csv(source, table := folder / "in.csv")
+            summary = relabel(table, out, model=self._model, chunk_rows=_CHUNK_ROWS, progress=show)
             job.state, job.rows, job.rejected = "done", summary.rows, summary.rejected
         except Exception as error:  # its message may hold the first row of a table without a header
             job.state, job.message = "failed", type(error).__name__
         finally:
             self._waiting -= 1
             self._mine.discard(folder)
-            source.unlink(missing_ok=True)
+            for path in folder.glob("in.*"):
+                path.unlink()
             _save(folder, job)
 
     def status(self, key: str) -> FileJob:
@@ -155,8 +160,6 @@ def _check_zip(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
-            if size <= _UNPACKED and archive.testzip():  # a member is longer than it says
-                raise zipfile.BadZipFile
     except Exception:  # zipfile raises many types on what is no archive
         raise problem(422, "Not a table", "the file is no xlsx file") from None
     if size > _UNPACKED:
