@@ -79,7 +79,7 @@ class History:
             if self._engine.dialect.name == "sqlite":
                 sa.event.listen(self._engine, "connect", tables.set_up_sqlite)
             if not create and not sa.inspect(self._engine).has_table("postings"):
-                shown = known.render_as_string(hide_password=True)
+                shown = known.set(query={}).render_as_string(hide_password=True)
                 raise HistoryError(f"{shown} is not a history; make one with: jiesu history add TABLE --db FILE")
             try:
                 found = self._create()

@@ -173,7 +173,11 @@ def _read(history: History, since: datetime | None, until: datetime | None) -> t
     for row, (begin, end) in zip(rows, pairwise(begins.tolist()), strict=True):
         if row.place:
             subject.data[begin:end][np.isin(all_features[begin:end], _of_place(row.place))] = 0
-    return rows, matrix, subject
+    # Of one place and one category, tickets are taken for one matter whatever their words.
+    codes, column = np.unique([row.category or "" for row in rows], return_inverse=True)
+    enough = np.array([math.sqrt(SAME_SUBJECT) * 1.01 if row.category else 0.0 for row in rows], np.float32)
+    same_class = sparse.csr_matrix((enough, column, np.arange(len(rows) + 1)), shape=(len(rows), len(codes)))
+    return rows, matrix, sparse.hstack([subject, same_class]).tocsr()
 
 
 def _describe(rows: Sequence[_Row], part: sparse.csr_matrix, end: float, half_life: float) -> dict[str, Any]:

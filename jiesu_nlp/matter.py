@@ -105,8 +105,11 @@ def read_matter(text: str, place: str | None = None) -> Matter:
     top_places = tuple(place for place, _ in places.most_common())
     keys = [place_feature(p) for p in top_places[:KEY_PLACES]] + telling
     features = np.array(sorted(vector), np.uint32)
-    spans = [(p.start, p.end) for p in found if p.kind != "number"]
-    outside = {w for at, w in words if not any(at < end and start < at + len(w) for start, end in spans)}
+    inside = bytearray(len(folded))
+    for place_found in found:
+        if place_found.kind != "number":
+            inside[place_found.start : place_found.end] = b"\1" * (place_found.end - place_found.start)
+    outside = {w for at, w in words if not any(inside[at : at + len(w)])}
     return Matter(
         features,
         np.array([vector[f] for f in features.tolist()], np.float32),

@@ -46,6 +46,8 @@ def near_duplicate_groups(texts: Sequence[str], similarity: float = SIMILARITY) 
 def _close(counts: csr_matrix, similarity: float) -> NDArray[np.int64]:
     """All pairs of rows, shape (2, pairs), that are close by the 4-grams that few texts share."""
     texts = np.bincount(counts.indices, minlength=counts.shape[1])
+    if not (texts <= _TOO_COMMON).any():
+        return np.zeros((2, 0), np.int64)
     # Rows get their unit length over all of these, then those of a single text are dropped: they cannot
     # match, but without their length two short texts would look alike for one shared phrase.
     matrix = TfidfTransformer().fit_transform(counts[:, texts <= _TOO_COMMON])

@@ -17,7 +17,7 @@ from jiesu_nlp.text import normalise
 
 _CODE = re.compile(r"[a-z][0-9]*[市区县]")
 """Districts that a publisher replaced by codes."""
-_CITY = re.compile(r"^(?:\w{2,3}?省)?(?:\w{2,3}?市)?")
+_CITY = re.compile(r"(?:\w{2,3}省)?\w{2,3}(?<![超夜集菜门])市")
 _NUMBER = re.compile(r"(?:[0-9]{1,3}|[一二三四五六七八九十]{1,3})(?:号楼|号院|栋|幢|座|单元)")
 """Building numbers; they tell buildings of one place apart, so they are no place by themselves."""
 _COUNTED, _DIGITS = "号栋幢座", "0123456789一二三四五六七八九十"
@@ -106,10 +106,12 @@ def scan(text: str) -> Scan:
 
 def own_place(place: str | None) -> str:
     """The key of a place that a table's column names; empty for a whole city, district, street or town."""
-    name = _CITY.sub("", normalise(place or "").strip())
+    name = normalise(place or "").strip()
     _, _, generic, regions, ending = _words()
-    whole = name in regions or f"{name}区" in regions or name in generic or _CODE.fullmatch(name)
-    if not name or whole or name.endswith(("街道", "地区", "镇", "乡")):
+    city = _CITY.match(name)
+    inner = name[city.end() :] if city else name  # of 北京市朝阳区; 新发地市场 stays whole
+    whole = not inner or inner in regions or f"{inner}区" in regions or name in generic or _CODE.fullmatch(name)
+    if whole or name.endswith(("街道", "地区", "镇", "乡")):
         return ""
     return ending.sub("", name)
 

@@ -139,8 +139,8 @@ def relabel(
             if chunk.number not in done:
                 yield chunk
 
-    shutil.rmtree(finished(work), ignore_errors=True)
     with alone(work):
+        shutil.rmtree(finished(work), ignore_errors=True)  # of a process that was killed as it cleared up
         _begin(work, task, paths, chunk_rows, restart)
         done |= {int(path.stem) for path in work.glob("*.counts")}
         rows = sum(read_counts(work, number)["all"] for number in done)

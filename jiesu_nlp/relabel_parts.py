@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,9 @@ def alone(work: Path) -> Iterator[None]:
     except ImportError:  # not on Windows
         yield
         return
-    with (work / LOCK).open("w") as lock:
+    with ExitStack() as stack:
         try:
+            lock = stack.enter_context((work / LOCK).open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             mine = os.path.samestat(os.fstat(lock.fileno()), (work / LOCK).stat())
         except OSError:
@@ -56,7 +57,7 @@ def clear(work: Path) -> None:
 def remove(work: Path) -> None:
     """Delete a folder of parts. Renamed first: one half deleted must not look unfinished."""
     work.replace(finished(work))
-    shutil.rmtree(finished(work))
+    shutil.rmtree(finished(work), ignore_errors=True)
 
 
 def finished(work: Path) -> Path:

@@ -12,7 +12,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from jiesu_nlp.errors import TaxonomyError, TaxonomyMismatchError, UnknownLabelError
@@ -79,7 +79,7 @@ class Taxonomy:
 
     def find(self, head: str, value: object) -> str | None:
         """The code that a table's cell means: a code, an official name, or an alias; else ``None``."""
-        return self._known(head).get(str(value).strip())
+        return self._known[head].get(str(value).strip())
 
     def resolve(self, head: str, value: object) -> str:
         """As `find`.
@@ -90,18 +90,19 @@ class Taxonomy:
         code = self.find(head, value)
         if code is not None:
             return code
-        near = difflib.get_close_matches(str(value).strip(), self._known(head), n=3, cutoff=0.4)
+        near = difflib.get_close_matches(str(value).strip(), self._known[head], n=3, cutoff=0.4)
         hint = f"; did you mean {', '.join(near)}?" if near else "."
         raise UnknownLabelError(
             f"{head}: {quoted(value)} is no code, name or alias{hint} Add it to aliases.csv or correct the table."
         )
 
-    def _known(self, head: str) -> dict[str, str]:
-        known = dict(self.aliases.get(head, {}))
-        for label in self.heads[head]:
-            known[label.name] = label.code
-        for code in self.codes(head):
-            known[code] = code
+    @cached_property
+    def _known(self) -> dict[str, dict[str, str]]:
+        """What a cell of each head may say, and the code that it means: a code before a name before an alias."""
+        known = {head: dict(self.aliases.get(head, {})) for head in self.heads}
+        for head, labels in self.heads.items():
+            known[head].update((label.name, label.code) for label in labels)
+            known[head].update((label.code, label.code) for label in labels)
         return known
 
     @property

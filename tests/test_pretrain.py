@@ -143,6 +143,8 @@ def test_the_command_pretrains(corpus, tmp_path):
     done = CliRunner().invoke(app, ["pretrain", f"{file}*2", "-o", str(tmp_path / "e"), *size, "--json"])
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["steps"] == 2
+    done = CliRunner().invoke(app, ["pretrain", f"{file}*2", "-o", str(tmp_path / "e"), *size])
+    assert done.exit_code == 0 and "c.txt" in done.stdout
     done = CliRunner().invoke(app, ["pretrain", str(tmp_path / "none.txt"), "-o", str(tmp_path / "e2")])
     assert done.exit_code == 2
     assert "none.txt" in done.stderr

@@ -11,7 +11,7 @@ from jiesu_nlp.forecast import forecast
 from jiesu_nlp.history import History, Ticket
 from jiesu_nlp.hotspots import hotspots
 from jiesu_nlp.matter import read_matter
-from jiesu_nlp.places import find_places
+from jiesu_nlp.places import find_places, own_place
 from jiesu_nlp.recurrence import Past, activity, with_past
 from jiesu_nlp.taxonomy import packaged_table
 
@@ -149,9 +149,15 @@ SAME_PLACE = [
 ]
 
 
+@pytest.mark.parametrize("place", ["农贸市场", "物美超市", "新发地市场", "首都市民中心"])
+def test_a_place_with_a_city_in_its_name_is_no_city(place):
+    assert own_place(place) == place
+
+
 @pytest.mark.parametrize("place", ["望京西园", "北京市朝阳区", "海淀"])
 def test_one_place_has_many_matters(history, place):
-    history.append([Ticket(str(i), text, _at(-i - 1), place) for i, text in enumerate(SAME_PLACE)])
+    classes = ["convenience", "safety", "housing", "childcare", None]
+    history.append([Ticket(str(i), text, _at(-i - 1), place, classes[i]) for i, text in enumerate(SAME_PLACE)])
     assert not history.similar("井盖破损容易摔倒", place=place, before=_at(0))
     assert [t.id for t in history.similar("暖气还是不热,才十五度", place=place, before=_at(0))] == ["0"]
     assert len(hotspots(history)) == 0

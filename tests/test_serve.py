@@ -150,6 +150,7 @@ def test_pages_of_other_hosts_are_refused(client, tmp_path):
     foreign = ("http://evil.example:8000", "evil.example:8000")  # whose name points to this machine
     for origin, host, status in (
         ("http://localhost:8000", "localhost:8000", 200),
+        ("http://127.0.0.1:9000", "127.0.0.1:9000", 200),  # through a tunnel
         ("https://evil.example", "localhost:8000", 403),
         (*foreign, 403),
     ):

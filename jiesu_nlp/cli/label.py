@@ -68,7 +68,8 @@ def _inputs(
     if file is None:
         lines = [str(text)]
         if text == "-":
-            lines = decoded(sys.stdin.buffer.read(), "stdin").removesuffix("\n").split("\n")
+            content = decoded(sys.stdin.buffer.read(), "stdin")
+            lines = content.removesuffix("\n").split("\n") if content else []
         return [str(i) for i in range(1, len(lines) + 1)], lines, [time] * len(lines), [place] * len(lines), {}
     frame = read_table(file)
     chosen = guess_columns(frame.columns, columns)

@@ -170,8 +170,8 @@ def pretrain(
         return
     last = {name: value for entry in report["losses"] for name, value in entry.items()}
     table = Table("语料", "篇", "段", "遍")
-    for name, source in report["sources"].items():
-        table.add_row(*plain((name, source["texts"], source["blocks"], source["weight"])))
+    for source in report["sources"]:
+        table.add_row(*plain((source["name"], source["texts"], source["blocks"], source["weight"])))
     out.print(table)
     out.print(
         f"{report['steps']} 步,掩码词损失 {last['loss']}(训练)、{last['eval_loss']}(留出) → {folder}", markup=False

@@ -103,8 +103,7 @@ def _tickets(frame: Any, chosen: Any, start: int, classifier: Any) -> "Iterator[
     columns |= {head: chosen.labels.get(head) for head in ("category", "department")}
     cells = {role: cells_of(frame, name) if name else [None] * len(frame) for role, name in columns.items()}
     codes = {
-        head: [known.find(head, cell) if cell else None for cell in cells.pop(head)]
-        for head in ("category", "department")
+        head: [known.find(head, cell) if cell else None for cell in cells[head]] for head in ("category", "department")
     }
     lacking = [i for i in range(len(texts)) if classifier and not (codes["category"][i] and codes["department"][i])]
     batch = classifier.classify_batch([texts[i] for i in lacking], explain=False) if lacking else []
@@ -114,6 +113,9 @@ def _tickets(frame: Any, chosen: Any, start: int, classifier: Any) -> "Iterator[
         try:
             check_text(texts[i])
             labels = {head: of[i] for head, of in codes.items()}
+            for head, code in labels.items():
+                if row[head] and not code and not classifier:
+                    known.resolve(head, row[head])  # which says what is wrong with it
             if answer is not None and not isinstance(answer, Rejected):
                 labels = {head: code or getattr(answer, head).code for head, code in labels.items()}
             answered = parse_time(row["answered"]) if row["answered"] else None
@@ -184,7 +186,7 @@ def hotspots(
 @app.command()
 def forecast(
     source: SourceArgument,
-    at: Annotated[str | None, typer.Option(help="预测哪个月,如 2026-02-01;默认为最后一件之后的月份")] = None,
+    at: Annotated[str | None, typer.Option(help="预测哪个月,如 2026-02-01;默认为最后一件之后第十天所在的月份")] = None,
     top: Annotated[int, typer.Option(help="显示前几对")] = 20,
     column: TextOption = None,
     save: SaveOption = None,

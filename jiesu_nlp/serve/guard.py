@@ -5,6 +5,7 @@ import hmac
 import json
 import logging
 import random
+import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -53,6 +54,7 @@ def problem(status: int, title: str, detail: str) -> Problematic:
 
 _CLOSE = {"connection": "close"}
 """For an answer to a request whose body nobody reads."""
+_PORT = re.compile(r":\d+$")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 
 
@@ -160,7 +162,7 @@ class Guard:
 
         Any name can be made to point to the loopback, and a foreign page then has the server's own host.
         """
-        name = host.decode("latin-1").removesuffix(f":{self._settings.port}")
+        name = _PORT.sub("", host.decode("latin-1"))
         return bool(self._keys) or self._settings.host not in _LOOPBACK or name in (*_LOOPBACK, *self._settings.names)
 
 
