@@ -4,7 +4,7 @@
     python benchmarks/history_scale.py --to 100000 --where postgresql+psycopg://me@localhost/db
 
 Tickets are generated: a place of 60,000 (the popular ones much more often) and one of the written
-complaints of data/samples with its own sentences shuffled, two years, three an average minute.
+complaints of data/samples with its own sentences shuffled, two years, one an average minute.
 """
 
 import argparse

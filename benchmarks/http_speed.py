@@ -2,7 +2,7 @@
 
     python benchmarks/http_speed.py
 
-Each server is one process, without a log. The bare echo runs as FastAPI and uvicorn alone would run it (h11); a
+Each server is one process, the echoes without a log. The bare echo runs as FastAPI and uvicorn alone would run it (h11); a
 second one is given httptools, as our server has it. The generator, another process, keeps connections open and sends
 the real messages (JIESU_DATA) as bodies of ``POST /v1/classify``; an echo reads them by the same schema and sends them
 back. First each connection sends as fast as it is answered; then requests are sent at a steady half of the rate that

@@ -25,7 +25,7 @@ import peer_models
 from peer_models import PEERS
 from train_default import DATA, ROOT, load, rows
 
-from jiesu_nlp.examples import check, scheme_of
+from jiesu_nlp.examples import check, fingerprint, scheme_of
 from jiesu_nlp.metrics import macro_f1
 from jiesu_nlp.models.task import Task, prepare_lesson
 from jiesu_nlp.neardup import near_duplicate_groups
@@ -36,7 +36,11 @@ from jiesu_nlp.text import join_fields
 def prepare(work: Path, names: Sequence[str]) -> None:
     """Train what is not there yet, on the rows that the packaged encoder has learned from too."""
     examples = load()
+    same = work / "data"
+    if (work / "split.json").exists() and (not same.exists() or same.read_text() != fingerprint(examples)):
+        raise SystemExit(f"{work} was prepared with other data; remove it, and run this again")
     if not (work / "split.json").exists():
+        same.write_text(fingerprint(examples))
         taxonomy = scheme_of(examples, None)
         targets, _ = check(examples, taxonomy)
         groups, weights = near_duplicate_groups(examples.texts), np.array(examples.weight, np.float32)

@@ -12,6 +12,8 @@ import random
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from jiesu_nlp.taxonomy import Taxonomy
+
 HERE = Path(__file__).parent
 FIRST, MONTHS, BACKGROUND = datetime(2023, 7, 1), 30, 700
 SUMMER, WINTER, ALL = (6, 7, 8, 9), (11, 12, 1, 2, 3), tuple(range(1, 13))
@@ -43,9 +45,10 @@ def _rows(rng: random.Random) -> list[tuple[datetime, str, str, datetime | None]
                 when = start + timedelta(minutes=rng.randrange(28 * 24 * 60))
                 closed = when + timedelta(days=rng.randint(2, 12)) if rng.random() < answered else None
                 rows.append((when, rng.choice(texts).format(p=place), "已解决" if closed else "", closed))
-    samples = [
-        json.loads(line) for p in sorted((HERE / "samples").glob("*.jsonl")) for line in p.open(encoding="utf-8")
-    ]
+    # The files of departments: what others are added later leaves this table as it is.
+    codes = Taxonomy.load().codes("department")
+    files = [HERE / "samples" / f"{code}{part}.jsonl" for code in codes for part in ("", "-2")]
+    samples = [json.loads(line) for p in sorted(files) if p.exists() for line in p.open(encoding="utf-8")]
     for sample in rng.sample([s for s in samples if len(s["body"]) < 200], BACKGROUND):
         when = FIRST + timedelta(minutes=rng.randrange(MONTHS * 30 * 24 * 60))
         rows.append((when, sample["body"], "已解决", when + timedelta(days=rng.randint(2, 12))))

@@ -127,7 +127,7 @@ class History:
         return None if last is None else to_time(last)
 
     def append(self, tickets: Iterable[Ticket], *, jobs: int = 1) -> int:
-        """Store tickets; one whose id is stored already is passed over. Returns how many were new.
+        """Store tickets; of one whose id is stored already only a new answer is. Returns how many were new.
 
         Each thousand is one transaction: when the process dies, what was committed is complete and
         the rest may simply be appended again.

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 
-from conftest import SAMPLES
+from conftest import ROOT, SAMPLES
 
 from jiesu_nlp.neardup import near_duplicate_groups
 from jiesu_nlp.taxonomy import Taxonomy
@@ -28,6 +28,16 @@ def test_labels_and_counts():
     assert {row["category"] for row in rows} == set(taxonomy.codes("category"))
     intents = Counter(row["intent"] for row in rows)
     assert set(intents) == set(taxonomy.codes("intent")) and intents["consult"] >= len(rows) / 3
+
+
+def test_the_demo_history_is_what_its_script_makes(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "data"))
+    import make_demo_history
+
+    (tmp_path / "samples").symlink_to(SAMPLES)
+    monkeypatch.setattr(make_demo_history, "HERE", tmp_path)
+    make_demo_history.main()
+    assert (tmp_path / "demo_history.csv").read_bytes() == (ROOT / "data" / "demo_history.csv").read_bytes()
 
 
 def test_no_two_of_one_mould():

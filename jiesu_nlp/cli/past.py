@@ -43,7 +43,7 @@ def add(
     classify: Annotated[bool, typer.Option(help="表中没有类别、部门的行,由模型补上")] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """把一张表的工单存入历史库;已有的编号跳过,可以重复执行。
+    """把一张表的工单存入历史库;已有的编号不重存,只补新的答复,可以重复执行。
 
     例:jiesu history add 工单.xlsx --db 历史.db
     """
@@ -180,7 +180,7 @@ def hotspots(
         about = (row["title"], named("category", row["category"]), row["first"], row["last"], row["representative"])
         table.add_row(*plain((row["rank"], f"{row['heat']:.2f}", row["tickets"], *about)))
     out.print(table)
-    out.print(f"共 {len(frame)} 组;热度 = Σ 0.5^(距今天数/{half_life:g}) × √(不同日数/件数)")
+    out.print(f"共 {len(frame)} 组;热度 = Σ 0.5^(距窗口末日天数/{half_life:g}) × √(不同日数/件数)")
 
 
 @app.command()
