@@ -2,11 +2,11 @@
 
     python benchmarks/http_speed.py
 
-Each server is one process, the echoes without a log. The bare echo runs as FastAPI and uvicorn alone would run it (h11); a
-second one is given httptools, as our server has it. The generator, another process, keeps connections open and sends
-the real messages (JIESU_DATA) as bodies of ``POST /v1/classify``; an echo reads them by the same schema and sends them
-back. First each connection sends as fast as it is answered; then requests are sent at a steady half of the rate that
-was reached, whether answered or not, and their latencies are taken.
+Each server is one process, the echoes without a log. The bare echo runs as FastAPI and uvicorn alone would run it
+(h11); a second one is given httptools, as our server has it. The generator, another process, keeps connections open
+and sends the real messages (JIESU_DATA) as bodies of ``POST /v1/classify``; an echo reads them by the same schema and
+sends them back. First each connection sends as fast as it is answered; then requests are sent at a steady half of the
+rate that was reached, whether answered or not, and their latencies are taken.
 """
 
 import argparse
