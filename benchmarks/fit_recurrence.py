@@ -24,6 +24,7 @@ from jiesu_nlp.history import History, Ticket
 from jiesu_nlp.matter import read_matter
 from jiesu_nlp.models.fit_tfidf import fit
 from jiesu_nlp.neardup import near_duplicate_groups
+from jiesu_nlp.places import own_place
 from jiesu_nlp.recurrence import HORIZON_DAYS, PAST_FEATURES, activity, fit_text, look_back, past_features
 from jiesu_nlp.tables import parse_time
 from jiesu_nlp.text import join_fields
@@ -58,7 +59,7 @@ def observe(visits: list[Visit]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
     day = np.array([time.timestamp() / 86400 for time, _ in visits])
     active, again, counts = [], [], []
     for i, (time, place) in enumerate(visits):
-        ages = day[i] - history.place_times(place, time) / 86400
+        ages = day[i] - history.place_times(own_place(place), time) / 86400
         active.append(activity(ages))
         counts.append(len(ages))
         later = zip(day[i + 1 :], visits[i + 1 :], strict=True)
