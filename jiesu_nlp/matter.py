@@ -16,7 +16,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from jiesu_nlp.places import own_place, scan
+from jiesu_nlp.places import Place, own_place, scan
 from jiesu_nlp.segment import segment_at
 from jiesu_nlp.taxonomy import packaged_table
 from jiesu_nlp.text import lead
@@ -80,6 +80,7 @@ def read_matter(text: str, place: str | None = None) -> Matter:
     if key := own_place(place):
         places[key] += 1
     idf, rarest = _idf()
+    outside = _outside(words, found, len(folded))
     counts = Counter(word for _, word in words)
     blocks = {
         # A one-character word that the table does not know is noise of segmentation.
@@ -90,7 +91,7 @@ def read_matter(text: str, place: str | None = None) -> Matter:
     vector: dict[int, float] = {}
     names: dict[int, str] = {}
     telling: list[int] = []
-    of_places: set[int] = set()
+    subject: set[int] = set()
     for block, weights in blocks.items():
         strongest = sorted(weights.items(), key=_by_weight)[: _MOST[block]]
         scale = math.sqrt(_SHARES[block] / (sum(w * w for _, w in strongest) or 1.0))
@@ -98,18 +99,12 @@ def read_matter(text: str, place: str | None = None) -> Matter:
         vector.update(zip(hashed, (weight * scale for _, weight in strongest), strict=True))
         if block == "word":
             telling = hashed[:_KEY_WORDS]
-        elif block == "place":
-            of_places = set(hashed)
+            subject = {feature for feature, (name, _) in zip(hashed, strongest, strict=True) if name in outside}
         if block != "title":
             names.update(zip(hashed, (name for name, _ in strongest), strict=True))
     top_places = tuple(place for place, _ in places.most_common())
     keys = [place_feature(p) for p in top_places[:KEY_PLACES]] + telling
     features = np.array(sorted(vector), np.uint32)
-    inside = bytearray(len(folded))
-    for place_found in found:
-        if place_found.kind != "number":
-            inside[place_found.start : place_found.end] = b"\1" * (place_found.end - place_found.start)
-    outside = {w for at, w in words if not any(inside[at : at + len(w)])}
     return Matter(
         features,
         np.array([vector[f] for f in features.tolist()], np.float32),
@@ -117,8 +112,18 @@ def read_matter(text: str, place: str | None = None) -> Matter:
         top_places,
         tuple(dict.fromkeys(p.key for p in found if p.kind == "region")),
         names,
-        np.array([names.get(f) in outside and f not in of_places for f in features.tolist()], bool),
+        np.array(list(map(subject.__contains__, features.tolist())), bool),
     )
+
+
+def _outside(words: Sequence[tuple[int, str]], places: Sequence[Place], length: int) -> set[str]:
+    """Words that stand somewhere outside the names of places."""
+    inside = bytearray(length)
+    for place in places:
+        if place.kind != "number":
+            inside[place.start : place.end] = b"\1" * (place.end - place.start)
+    find = inside.find
+    return {word for at, word in words if find(1, at, at + len(word)) < 0}
 
 
 def _sums(values: NDArray[np.float64], lengths: Sequence[int]) -> NDArray[np.float64]:
