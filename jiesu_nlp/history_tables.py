@@ -123,7 +123,7 @@ def read_tickets(batch: Sequence[Ticket]) -> list[Read]:
 
 
 def _read_one(ticket: Ticket) -> Read:
-    matter = read_matter(ticket.text, ticket.place)
+    matter = read_matter(ticket.text, ticket.place, asks=False)
     row = {
         "id": storable(ticket.id),
         "time": to_seconds(ticket.time),

@@ -73,14 +73,18 @@ class Matter:
         return np.where(of_subject >= SAME_SUBJECT, total, 0.0).astype(np.float32)
 
 
-def read_matter(text: str, place: str | None = None) -> Matter:
-    """The matter of a text; `place` is added to the places that it names."""
+def read_matter(text: str, place: str | None = None, *, asks: bool = True) -> Matter:
+    """The matter of a text; `place` is added to the places that it names.
+
+    Args:
+        asks: whether others will be compared with it; one that is only stored has no `subject`, which takes time.
+    """
     folded, words, found = scan(text)
     places = Counter(p.key for p in found if p.kind not in ("region", "number"))
     if key := own_place(place):
         places[key] += 1
     idf, rarest = _idf()
-    outside = _outside(words, found, len(folded))
+    outside = _outside(words, found, len(folded)) if asks else set()
     counts = Counter(word for _, word in words)
     blocks = {
         # A one-character word that the table does not know is noise of segmentation.

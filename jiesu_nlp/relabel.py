@@ -18,7 +18,7 @@ from typing import Any
 from jiesu_nlp import __version__
 from jiesu_nlp.errors import TableError
 from jiesu_nlp.extras import need
-from jiesu_nlp.models.store import PACKAGED, model_folder
+from jiesu_nlp.models.store import PACKAGED, model_folder, read_meta
 from jiesu_nlp.parallel import map_ahead
 from jiesu_nlp.predict import Classification, Classifier
 from jiesu_nlp.relabel_parts import JOB, Part, alone, clear, finished, read_counts, remove, write_file, write_whole
@@ -127,7 +127,7 @@ def relabel(
         raise TableError(f"the table has a column {taken[0]!r} already; it was labelled before, or rename it")
     chosen = guess_columns(columns, text, old)
     task = _task(columns, chosen, target, model_folder(model))
-    _classifier(task.model, task.fingerprint)  # a model that cannot be read is said before anything is begun
+    read_meta(model_folder(model))  # what is no model is said before anything is begun
     work = target.with_name(target.name + ".partial")
     done: set[int] = set()
     chunks = 0
