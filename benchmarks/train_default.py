@@ -43,9 +43,10 @@ def rows(path: Path) -> list[dict]:
         return [json.loads(line) for line in file]
 
 
-def corrections() -> dict[str, dict[str, str]]:
-    with (ROOT / "data" / "corrections.csv").open(encoding="utf-8", newline="") as file:
-        return {r["id"]: {h: r[h] for h in HEADS if r[h]} for r in csv.DictReader(file)}
+def readings(name: str) -> dict[str, dict[str, str]]:
+    """Labels that we gave to real texts by reading them, by the id of the text; without those left open."""
+    with (ROOT / "data" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return {r.pop("id"): {head: code for head, code in r.items() if code} for r in csv.DictReader(file)}
 
 
 Example = tuple[dict, dict, float]
@@ -63,14 +64,8 @@ def written() -> Iterator[Example]:
             yield row, row, HARD_WEIGHT.get(path.stem, WRITTEN_WEIGHT)
 
 
-def readings(name: str) -> dict[str, dict[str, str]]:
-    """Labels that we gave to real texts by reading them, by the id of the text; without those left open."""
-    with (ROOT / "data" / "readings" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
-        return {r.pop("id"): {head: code for head, code in r.items() if code} for r in csv.DictReader(file)}
-
-
 def board() -> Iterator[Example]:
-    labels = readings("hangzhou_board")
+    labels = readings("readings/hangzhou_board")
     for row in rows(DATA / "hangzhou_board.jsonl"):
         yield row, labels[row["id"]], BOARD_WEIGHT
 
@@ -78,7 +73,7 @@ def board() -> Iterator[Example]:
 def segmented() -> Iterator[Example]:
     """Texts published without their stop words, which say enough of a topic, and too little of an intent."""
     texts = rows(DATA / "seven_class_segmented.jsonl")
-    for number, labels in readings("seven_class_segmented").items():
+    for number, labels in readings("readings/seven_class_segmented").items():
         body = texts[int(number.removeprefix("S"))]["tokens"].replace(" ", "")
         yield {"id": number, "body": body}, labels, SEGMENTED_WEIGHT
 
@@ -91,7 +86,7 @@ def letters() -> Iterator[Example]:
 
 def load(without: Collection[str] = ()) -> Examples:
     """All training sources, each of which can be left out by name."""
-    corrected = {} if "corrections" in without else corrections()
+    corrected = {} if "corrections" in without else readings("corrections")
     sources = {
         "complaints": complaints(corrected),
         "written": written(),

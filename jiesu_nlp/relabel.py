@@ -127,12 +127,10 @@ def relabel(
         raise TableError(f"the table has a column {taken[0]!r} already; it was labelled before, or rename it")
     chosen = guess_columns(columns, text, old)
     task = _task(columns, chosen, target, model_folder(model))
-    read_meta(model_folder(model))  # what is no model is said before anything is begun
     work = target.with_name(target.name + ".partial")
-    done: set[int] = set()
     chunks = 0
 
-    def todo() -> Iterator[Chunk]:
+    def todo(done: set[int]) -> Iterator[Chunk]:
         nonlocal chunks
         for chunk in read_chunks(paths, chunk_rows):
             chunks += 1
@@ -142,10 +140,10 @@ def relabel(
     with alone(work):
         shutil.rmtree(finished(work), ignore_errors=True)  # of a process that was killed as it cleared up
         _begin(work, task, paths, chunk_rows, restart)
-        done |= {int(path.stem) for path in work.glob("*.counts")}
+        done = {int(path.stem) for path in work.glob("*.counts")}
         rows = sum(read_counts(work, number)["all"] for number in done)
         progress(rows)
-        for part in _label_all(todo(), task, jobs, engine):
+        for part in _label_all(todo(done), task, jobs, engine):
             write_whole(work, part)
             rows += part.counts["all"]
             progress(rows)
@@ -170,6 +168,7 @@ def _check(target: Path, paths: Sequence[Path], old: Sequence[str], jobs: int, e
 
 
 def _task(columns: Sequence[str], chosen: Columns, target: Path, model: Path) -> _Task:
+    read_meta(model)  # what is no model is said before anything is begun
     digest = hashlib.sha256(__version__.encode())
     # The default model answers for heads that another lacks.
     for folder in {model: None, model_folder(): None}:

@@ -70,17 +70,17 @@ def plain(cells: Iterable[object]) -> list[Text]:
 
 
 @cache
-def _names(head: str, model: Path | None) -> dict[str, str]:
+def _names(model: Path | None) -> dict[str, dict[str, str]]:
     from jiesu_nlp.predict import Classifier
     from jiesu_nlp.taxonomy import Taxonomy
 
     taxonomy = Classifier.load(model).taxonomy if model else Taxonomy.load()
-    return {label.code: label.name for label in taxonomy.heads.get(head, ())}
+    return {head: {label.code: label.name for label in labels} for head, labels in taxonomy.heads.items()}
 
 
 def named(head: str, code: str | None, model: Path | None = None) -> str | None:
     """A label's name, for people; the code of one that the model (the packaged ones by default) does not have."""
-    return _names(head, model).get(code, code) if code else None
+    return _names(model).get(head, {}).get(code, code) if code else None
 
 
 def figures(heads: Any) -> None:

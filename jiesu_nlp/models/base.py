@@ -1,7 +1,7 @@
 """What every model can do, whatever it is made of."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +12,11 @@ from jiesu_nlp.taxonomy import Label, Taxonomy
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
+
+
+def remade(model: Any) -> tuple[Any, ...]:
+    """How a model is pickled: by its fields, without what runs it, which is made anew where it is needed."""
+    return type(model), tuple(getattr(model, f.name) for f in fields(model))
 
 
 class Model(Protocol):

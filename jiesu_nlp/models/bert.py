@@ -7,7 +7,7 @@ the pieces of a long text add up, and a word's contribution is exact: the sum ov
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.extras import need
-from jiesu_nlp.models.base import FloatArray, columns, joined, softmaxes, stored_taxonomy, width
+from jiesu_nlp.models.base import FloatArray, columns, joined, remade, softmaxes, stored_taxonomy, width
 from jiesu_nlp.models.batcher import Batcher, Row
 from jiesu_nlp.models.store import check_arrays, read_file, read_folder, write_folder
 from jiesu_nlp.models.wordpiece import Reading, framed, readable
@@ -126,9 +126,7 @@ class BertModel:
         parts = [self.probabilities(self.vectorise(texts[at : at + _CHUNK])) for at in range(0, len(texts), _CHUNK)]
         return joined(parts or [self.probabilities(self.vectorise([]))])
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Without what runs it, which is made anew where it is needed."""
-        return type(self), tuple(getattr(self, f.name) for f in fields(self))
+    __reduce__ = remade
 
     def explain(self, vectors: "Read", head: str, codes: Sequence[str], top: int = 8) -> list[list[tuple[str, float]]]:
         """Words of each text and their signed weight for its code against the mean of the head, largest first.

@@ -5,7 +5,7 @@ sparse product and a softmax a head, and the signed contribution of a word is ex
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from scipy import sparse
 from jiesu_nlp import native
 from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.features import FeatureConfig, count_features, districts
-from jiesu_nlp.models.base import FloatArray, columns, joined, softmaxes, stored_taxonomy, width
+from jiesu_nlp.models.base import FloatArray, columns, joined, remade, softmaxes, stored_taxonomy, width
 from jiesu_nlp.models.store import check_arrays, read_folder, write_folder
 from jiesu_nlp.segment import compiled
 from jiesu_nlp.taxonomy import Taxonomy
@@ -63,9 +63,7 @@ class TfidfModel:
     config: FeatureConfig = field(default_factory=FeatureConfig)
     meta: Mapping[str, Any] = field(default_factory=dict)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Without the compiled part, which is made anew where it is needed."""
-        return type(self), tuple(getattr(self, f.name) for f in fields(self))
+    __reduce__ = remade
 
     @cached_property
     def _compiled(self) -> tuple[native.Counter, native.Linear]:
