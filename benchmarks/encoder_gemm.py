@@ -2,9 +2,9 @@
 
     python benchmarks/encoder_gemm.py
 
-Both run in onnxruntime on as many threads. The machine's rate is that of one large product of 8-bit integers; the
+On as many threads, in turns. The machine's rate is that of one large product of 8-bit integers in onnxruntime; the
 encoder's counts the multiply-adds of its matrix products, attention among them, for the real messages (JIESU_DATA)
-in batches of 32 of one length. Their quotient is the share of the time that the products alone would take.
+in batches of 32 of one length. Their quotient is the share of the time that the products alone would take there.
 """
 
 import argparse
@@ -15,7 +15,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 from onnxruntime import InferenceSession, SessionOptions
@@ -24,6 +23,8 @@ from train_default import DATA, rows
 from jiesu_nlp.models.bert import BertModel, threads
 from jiesu_nlp.models.blend import BlendModel
 from jiesu_nlp.models.load import load_model
+from jiesu_nlp.models.modernbert import ModernBert
+from jiesu_nlp.native.encoder import PRODUCTS
 from jiesu_nlp.text import join_fields
 
 SIZE = 1024
@@ -51,23 +52,15 @@ def product() -> Callable[[], Any]:
     return lambda: run.run(None, {"a": a})
 
 
-def multiply_adds(network: bytes, batch: int, length: int) -> int:
-    """Of all matrix products of the network, counted from the shapes that they have when it runs."""
-    model = onnx.load_from_string(network)
-    products = [node for node in model.graph.node if node.op_type.startswith(("MatMul", "QLinearMatMul", "Gemm"))]
-    attentions = [node for node in model.graph.node if node.op_type == "MultiHeadAttention"]
-    constants = {one.name: list(one.dims) for one in model.graph.initializer}
-    named = {name for node in products + attentions for name in (*node.input[:4], *node.output)}
-    wanted = named - constants.keys() - {""}
-    del model.graph.output[:]
-    model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in sorted(wanted))
-    run = session(model.SerializeToString())
-    names = [one.name for one in run.get_outputs()]
-    ids = np.full((batch, length), 10, np.int64)
-    shapes = {n: list(np.shape(v)) for n, v in zip(names, run.run(names, {"input_ids": ids}), strict=True)} | constants
-    every = sum(int(np.prod(shapes[node.output[0]])) * shapes[node.input[0]][-1] for node in products)
-    # Scores, and the mean of the values by them: two products of every query with all keys, over all heads.
-    return every + sum(2 * int(np.prod(shapes[node.input[0]])) * shapes[node.input[1]][1] for node in attentions)
+def multiply_adds(network: ModernBert, length: int) -> int:
+    """Of all matrix products for one text; a token's attention counts with the tokens that it may see."""
+    products = sum(int(np.prod(network.shapes()[name])) for name in PRODUCTS)
+    places, width = np.arange(length), network.shapes()["norms"][1]
+    seen = sum(
+        int((np.minimum(places + (reach or length), length - 1) - np.maximum(places - (reach or length), 0) + 1).sum())
+        for reach in network.reach
+    )
+    return products * length + 2 * seen * width  # scores, and the mean of the values by them
 
 
 def main() -> None:
@@ -79,15 +72,15 @@ def main() -> None:
     encoder = (
         next(part for part in model.parts if isinstance(part, BertModel)) if isinstance(model, BlendModel) else model
     )
-    assert isinstance(encoder, BertModel)
+    assert isinstance(encoder, BertModel) and isinstance(encoder.network, ModernBert)
     messages = [join_fields(r["title"], r["body"]) for r in rows(DATA / "messages.jsonl")[:4000]]
     *_, pieces = encoder.rows(messages)
     by_length: dict[int, list[Any]] = {}
     for piece in pieces:  # cut to a multiple of 16, so that few messages fill a batch
         by_length.setdefault(len(piece) // 16 * 16, []).append(piece[: len(piece) // 16 * 16])
     batches = [np.array(some[:BATCH]) for length, some in sorted(by_length.items()) if len(some) >= BATCH]
-    work = sum(multiply_adds(encoder.network, *batch.shape) for batch in batches)
-    runs = [session(encoder.network) for _ in range(threads())]
+    work = sum(BATCH * multiply_adds(encoder.network, batch.shape[1]) for batch in batches)
+    run = encoder.network.runner()
     one, pool = product(), ThreadPoolExecutor(threads())
     rates: dict[str, list[float]] = {"product": [], "encoder": []}
     for _ in range(arguments.rounds):
@@ -95,7 +88,7 @@ def main() -> None:
         list(pool.map(lambda _: one(), range(20 * threads())))
         rates["product"].append(20 * threads() * SIZE**3 / (time.perf_counter() - begin))
         begin = time.perf_counter()
-        list(pool.map(lambda job: runs[job[0] % len(runs)].run(None, {"input_ids": job[1]}), enumerate(batches)))
+        list(pool.map(run, batches))
         rates["encoder"].append(work / (time.perf_counter() - begin))
     tokens = sum(batch.size for batch in batches)
     share = median(own / machine for own, machine in zip(rates["encoder"], rates["product"], strict=True))

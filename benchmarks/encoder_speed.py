@@ -19,8 +19,9 @@ from train_default import DATA, rows
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from jiesu_nlp.models.bert import BertModel, threads
-from jiesu_nlp.models.export_bert import to_int8, to_onnx
+from jiesu_nlp.models.export_bert import to_network
 from jiesu_nlp.models.fit_bert import token_heads
+from jiesu_nlp.models.network import OnnxNetwork
 from jiesu_nlp.models.torch_tools import load_base
 from jiesu_nlp.models.wordpiece import Reading, readable
 from jiesu_nlp.taxonomy import Taxonomy
@@ -32,10 +33,9 @@ COLUMNS = 55
 def ours(base: str, sample: list[str]) -> BertModel:
     tokenizer, encoder = load_base(AutoModel, base)
     taxonomy = Taxonomy.from_values({"h": [f"{i:02}" for i in range(COLUMNS)]})
-    network = to_onnx(token_heads(encoder, COLUMNS, 0.0).eval())
     plain = np.ones(COLUMNS, np.float32), np.zeros(COLUMNS, np.float32)
-    model = BertModel(taxonomy, network, tokenizer.backend_tokenizer.to_str().encode(), *plain)
-    return replace(model, network=to_int8(network, model.rows(sample)[-1]))
+    model = BertModel(taxonomy, OnnxNetwork(b""), tokenizer.backend_tokenizer.to_str().encode(), *plain)
+    return replace(model, network=to_network(token_heads(encoder, COLUMNS, 0.0), model.rows(sample)[-1]))
 
 
 def peer(base: str) -> Callable[[list[str]], object]:

@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import shutil
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from jiesu_nlp.examples import Examples
 from jiesu_nlp.model_card import model_card
 from jiesu_nlp.models.bert import BertModel
 from jiesu_nlp.models.blend import BlendModel
-from jiesu_nlp.models.export_bert import bare
 from jiesu_nlp.models.fit_bert import FineTuneConfig
 from jiesu_nlp.models.load import load_model
 from jiesu_nlp.models.store import model_folder
@@ -50,7 +48,6 @@ def package(blended: Path, folder: Path) -> None:
     if linear.words != default.words or not np.array_equal(linear.weights, default.weights):
         raise SystemExit("the blend's TF-IDF part is not the packaged model; train both on the same data")
     meta = dict(blend.meta) | {"name": "accurate", "version": "1.0"}
-    encoder = replace(encoder, network=bare(encoder.network))
     BlendModel(blend.taxonomy, (default, encoder), blend.weights, meta).save(str(folder))
     shutil.rmtree(folder / "tfidf")
     written = json.loads((folder / "model.json").read_text(encoding="utf-8"))

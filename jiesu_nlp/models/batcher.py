@@ -9,7 +9,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Row = Sequence[int]
-Run = Callable[[NDArray[np.int64]], Sequence[Any]]
+Run = Callable[[NDArray[np.int64]], Iterable[Any]]
 
 
 class Batcher:

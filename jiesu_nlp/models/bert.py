@@ -1,4 +1,4 @@
-"""A fine-tuned encoder, run by onnxruntime alone: neither torch nor transformers is imported here.
+"""A fine-tuned encoder; neither torch nor transformers is imported here.
 
 The network gives every token a logit for every code; a text's logits are the mean over its tokens. So
 the pieces of a long text add up, and a word's contribution is exact: the sum over its tokens.
@@ -18,6 +18,7 @@ from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.extras import need
 from jiesu_nlp.models.base import FloatArray, columns, joined, remade, softmaxes, stored_taxonomy, width
 from jiesu_nlp.models.batcher import Batcher, Row
+from jiesu_nlp.models.network import Network, read_network
 from jiesu_nlp.models.store import check_arrays, read_file, read_folder, write_folder
 from jiesu_nlp.models.wordpiece import Reading, framed, readable
 from jiesu_nlp.segment import segment_at
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 KIND = "bert"
-NETWORK, TOKENIZER = "network.onnx", "tokenizer.json"
+TOKENIZER = "tokenizer.json"
 _CHUNK = 256
 _ARRAYS = {"scale": "F32", "bias": "F32"}
 
@@ -38,7 +39,7 @@ class BertModel:
 
     Attributes:
         taxonomy: heads and codes, in the order of the network's outputs.
-        network: an ONNX model, ``input_ids`` (n, t) int64, no padding, to logits (n, t, columns).
+        network: token ids (n, t), no padding, to logits (n, t, columns).
         tokenizer: ``tokenizer.json`` of the `tokenizers` library.
         scale, bias: the calibrator: a text's logits are ``scale * mean over its tokens + bias``.
         reading: how long texts are read.
@@ -46,7 +47,7 @@ class BertModel:
     """
 
     taxonomy: Taxonomy
-    network: bytes
+    network: Network
     tokenizer: bytes
     scale: FloatArray
     bias: FloatArray
@@ -71,19 +72,7 @@ class BertModel:
 
     @cached_property
     def _batcher(self) -> Batcher:
-        need("onnx", "onnxruntime")
-        from onnxruntime import InferenceSession, SessionOptions
-
-        options = SessionOptions()
-        options.log_severity_level = 3
-        # One thread a batch and several batches at a time: small products do not gain from splitting.
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        session = InferenceSession(self.network, options, providers=["CPUExecutionProvider"])
-
-        def run(ids: NDArray[np.int64]) -> list[FloatArray]:
-            return list(np.asarray(session.run(None, {"input_ids": ids})[0]))
-
-        batcher = Batcher(run, threads())
+        batcher = Batcher(self.network.runner(), threads())
         weakref.finalize(self, batcher.close)
         return batcher
 
@@ -159,9 +148,11 @@ class BertModel:
         return replace(self, meta=meta)
 
     def save(self, folder: str) -> None:
-        """Write ``model.json``, ``arrays.safetensors``, ``network.onnx`` and ``tokenizer.json``."""
+        """Write ``model.json``, ``arrays.safetensors``, the network's file and ``tokenizer.json``."""
+        settings, content = self.network.stored()
         meta = dict(self.meta) | {"kind": KIND, "reading": asdict(self.reading), "taxonomy": self.taxonomy.to_dict()}
-        files = {NETWORK: self.network, TOKENIZER: self.tokenizer}
+        meta["network"] = settings
+        files = {self.network.FILE: content, TOKENIZER: self.tokenizer}
         write_folder(folder, meta, {"scale": self.scale, "bias": self.bias}, files)
 
     @classmethod
@@ -178,7 +169,7 @@ class BertModel:
         except (KeyError, TypeError) as error:
             raise ModelFormatError(f"{folder}: model.json is malformed ({error!r})") from error
         check_arrays(folder, arrays, dict.fromkeys(_ARRAYS, (width(taxonomy),)))
-        network, tokenizer = (read_file(folder, meta, name) for name in (NETWORK, TOKENIZER))
+        network, tokenizer = read_network(folder, meta), read_file(folder, meta, TOKENIZER)
         model = cls(taxonomy, network, tokenizer, arrays["scale"], arrays["bias"], reading, meta)
         model._check(folder)
         return model
@@ -191,10 +182,12 @@ class BertModel:
             raise
         except Exception as error:  # onnxruntime and tokenizers raise types of their own
             raise ModelFormatError(
-                f"{folder}: {NETWORK} or {TOKENIZER} cannot be run ({type(error).__name__})"
+                f"{folder}: {self.network.FILE} or {TOKENIZER} cannot be run ({type(error).__name__})"
             ) from error
         if shape[1:] != self.bias.shape:
-            raise ModelFormatError(f"{folder}: {NETWORK} gives {shape[1:]} logits a token, not {self.bias.shape}")
+            raise ModelFormatError(
+                f"{folder}: {self.network.FILE} gives {shape[1:]} logits a token, not {self.bias.shape}"
+            )
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
-"""A fine-tuned network as ONNX, in float32 and in int8.
+"""A fine-tuned network as it is kept: a ModernBERT for our own products (`quantise`), any other in ONNX.
 
-Int8 weights have a scale a column. Activations have one a product, found beforehand on some texts, so
+In ONNX, int8 weights have a scale a column. Activations have one a product, found beforehand on some texts, so
 that a token's numbers never depend on what else is in the batch, as they would if it were found anew in
 each.
 """
 
 import io
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from typing import Any
@@ -16,14 +15,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jiesu_nlp.errors import ModelFormatError
-from jiesu_nlp.models.modernbert_onnx import FUSED, FUSED_VERSION, modernbert_onnx
+from jiesu_nlp.models.network import Network, OnnxNetwork, Run
+from jiesu_nlp.models.quantise import quantise
 from jiesu_nlp.models.torch_tools import quiet
 
+_FUSED, _FUSED_VERSION = "com.microsoft", 1
+"""onnxruntime's own operations."""
 _OPSET = 23  # the first with attention as one operation
 _EPSILON = 1e-12
+_SAME, _NEAR = 1e-3, 0.1
+"""How far an export may be from the network, as a share of its logits' length: in float32, in 8-bit integers."""
 _INSIDE = 0.99998
 """Share of a text's activations that the scale spans. The few beyond it are cut off: spanning them too would make
 every other value coarser."""
+
+
+def to_network(network: Any, rows: Sequence[Sequence[int]]) -> Network:
+    """What the network of `fit_bert.fit` is kept as, in 8-bit integers.
+
+    Args:
+        rows: token ids of some texts like those that it will read.
+
+    Raises:
+        ModelFormatError: what was made of it computes something else, or it is a ModernBERT of an unusual kind.
+    """
+    network.eval().float().cpu()
+    if network.encoder.config.model_type != "modernbert":
+        return OnnxNetwork(to_int8(to_onnx(network), rows))
+    made = quantise(network)
+    _compare(network, made.runner(), _NEAR)
+    return made
 
 
 def to_onnx(network: Any) -> bytes:
@@ -34,24 +55,25 @@ def to_onnx(network: Any) -> bytes:
     Raises:
         ModelFormatError: what was exported computes something else.
     """
-    import torch
-    from onnxruntime import InferenceSession
-
     network.eval().float().cpu()
+    content = _exported(network)
+    _compare(network, OnnxNetwork(content).runner(), _SAME)
+    return content
+
+
+def _compare(network: Any, run: Run, tolerance: float) -> None:
+    """Against the network with its masks, as it was trained."""
+    import torch
+
     config = network.encoder.config
-    kind = config.model_type
-    content = modernbert_onnx(network) if kind == "modernbert" else _exported(network)
-    session = InferenceSession(content, providers=["CPUExecutionProvider"])
     beyond = min(config.max_position_embeddings, 3 * (getattr(config, "sliding_window", None) or 16) + 1)
-    for ids in (_some_ids(20)[:1], _some_ids(beyond)):  # against the network with its masks, as it was trained
+    for ids in (_some_ids(20)[:1], _some_ids(beyond)):
         with torch.no_grad():
             expected = network(ids, torch.ones_like(ids)).numpy()
-        (given,) = session.run(None, {"input_ids": ids.numpy()})
-        if not np.allclose(given, expected, atol=1e-3 * max(1.0, float(np.abs(expected).max()))):
+        if not np.linalg.norm(run(ids.numpy()) - expected) <= tolerance * np.linalg.norm(expected):
             raise ModelFormatError(
-                f"an encoder of type {kind!r} does not survive the export; take a BERT or ModernBERT"
+                f"an encoder of type {config.model_type!r} does not survive the export; take a BERT or ModernBERT"
             )
-    return content
 
 
 def _some_ids(tokens: int) -> Any:
@@ -118,7 +140,6 @@ def to_int8(content: bytes, rows: Sequence[Sequence[int]]) -> bytes:
     model = onnx.load_from_string(content)
     graph = model.graph
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    _level(model, constants, rows)
     names = sorted({node.input[0] for node in graph.node if _is_product(node, constants)})
     largest = _measure(model, names, rows, lambda value: np.quantile(np.abs(value), _INSIDE))
     builder = _Int8Builder({name: max(float(value), _EPSILON) for name, value in largest.items()})
@@ -136,48 +157,14 @@ def to_int8(content: bytes, rows: Sequence[Sequence[int]]) -> bytes:
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
     graph.initializer.extend([*kept, *builder.tensors()])
-    if all(domain.domain != FUSED for domain in model.opset_import):
-        model.opset_import.append(onnx.helper.make_opsetid(FUSED, FUSED_VERSION))
+    if all(domain.domain != _FUSED for domain in model.opset_import):
+        model.opset_import.append(onnx.helper.make_opsetid(_FUSED, _FUSED_VERSION))
     result: bytes = model.SerializeToString()
     return result
 
 
 def _is_product(node: Any, constants: Mapping[str, NDArray[Any]]) -> bool:
     return node.op_type == "MatMul" and getattr(constants.get(node.input[1]), "ndim", 0) == 2
-
-
-def _level(model: Any, constants: dict[str, NDArray[Any]], rows: Sequence[Sequence[int]]) -> None:
-    """Make the columns of what a gate lets through about equally large, as SmoothQuant does (Xiao et al. 2023).
-
-    A few columns hold the largest values of the network, and one scale for all would make the others coarse. A factor
-    goes from each column into the weights before it, and out of the weights behind it.
-    """
-    from onnx import numpy_helper
-
-    gated = _gated(model.graph.node, constants)
-    columns = _measure(model, [name for _, name, _ in gated], rows, lambda value: np.abs(value).max(axis=(0, 1)))
-    for before, name, behind in gated:
-        weight = np.abs(constants[behind]).max(axis=1)
-        factor = np.sqrt(np.maximum(columns[name], _EPSILON) / np.maximum(weight, _EPSILON)).astype(np.float32)
-        constants[before] = constants[before] / factor
-        constants[behind] = constants[behind] * factor[:, None]
-    for tensor in model.graph.initializer:
-        tensor.CopyFrom(numpy_helper.from_array(constants[tensor.name], tensor.name))
-
-
-def _gated(nodes: Sequence[Any], constants: Mapping[str, NDArray[Any]]) -> list[tuple[str, str, str]]:
-    """Weights of a gate, what it lets through, and the weights that this alone goes into."""
-    made = {node.output[0]: node for node in nodes}
-    users = Counter(name for node in nodes for name in node.input)
-    found = []
-    for node in nodes:
-        product = made.get(node.input[0]) if _is_product(node, constants) else None
-        gate = made.get(product.input[1]) if product is not None and product.op_type == "Mul" else None
-        if gate is not None and _is_product(gate, constants):
-            parts = gate.input[1], node.input[0], node.input[1]
-            if all(users[name] == 1 for name in (*parts, gate.output[0])):
-                found.append(parts)
-    return found
 
 
 def _measure(
@@ -228,7 +215,7 @@ class _Int8Builder:
             self._arrays[f"{rows}_scale"] = np.array(self._largest[rows] / 127, np.float32)
             nodes.append(helper.make_node("QuantizeLinear", [rows, f"{rows}_scale", "int8_zero"], [f"{rows}_uint8"]))
         inputs = [f"{rows}_uint8", f"{name}_int8", f"{rows}_scale", f"{name}_scale", "int8_zero"]
-        return [*nodes, helper.make_node("MatMulIntegerToFloat", inputs, [out], domain=FUSED)]
+        return [*nodes, helper.make_node("MatMulIntegerToFloat", inputs, [out], domain=_FUSED)]
 
     def lookup(self, node: Any, table: NDArray[np.float32]) -> list[Any]:
         """Nodes for rows of a table whose scale is a row's own."""

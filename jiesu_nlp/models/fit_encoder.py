@@ -14,12 +14,13 @@ from jiesu_nlp.models.batcher import Batcher
 from jiesu_nlp.models.bert import BertModel
 from jiesu_nlp.models.blend import BlendModel, blend, fit_weights
 from jiesu_nlp.models.fit_bert import FineTuneConfig
+from jiesu_nlp.models.network import OnnxNetwork
 from jiesu_nlp.models.task import Task, check_teacher
 from jiesu_nlp.models.tfidf import TfidfModel
 
 _FOLDS = 5
 _SAMPLE = 256
-"""Number of texts by which the scales of activations are found."""
+"""Number of texts by which the scales of activations are found, where they are kept in the network."""
 CHECKPOINTS = "checkpoints"
 
 
@@ -43,19 +44,19 @@ def fit_encoder(
         ModelFormatError: the base cannot be loaded or exported.
         TrainingDataError: the teacher has other labels, or too few rows.
     """
-    from jiesu_nlp.models.export_bert import to_int8, to_onnx
+    from jiesu_nlp.models.export_bert import to_network
     from jiesu_nlp.models.fit_bert import fit
 
     check_teacher(task)
     fitted = fit(task, config, out / CHECKPOINTS, progress)
     progress("exporting to int8")
     plain = np.ones(task.width, np.float32), np.zeros(task.width, np.float32)
-    model = BertModel(task.taxonomy, to_onnx(fitted.network), fitted.tokenizer, *plain, config.reading)
     rng = np.random.default_rng(config.seed)
     learned = np.setdiff1d(np.arange(task.own), fitted.held)
     some = rng.permutation(learned)[:_SAMPLE]
-    *_, rows = model.rows([task.texts[i] for i in some])
-    model = replace(model, network=to_int8(model.network, rows))
+    model = BertModel(task.taxonomy, OnnxNetwork(b""), fitted.tokenizer, *plain, config.reading)
+    *_, rows = model.rows([task.texts[i] for i in some])  # needs no network yet
+    model = replace(model, network=to_network(fitted.network, rows))
     texts = [task.texts[i] for i in fitted.held]
     targets = {head: target[fitted.held] for head, target in task.targets.items()}
     groups = task.groups[fitted.held]

@@ -1,4 +1,4 @@
-"""The compiled part: segmentation and counting in C, called through ctypes.
+"""The compiled part: segmentation and counting in C, called through ctypes (an encoder's: `native.encoder`).
 
 It is built where the package is installed (``hatch_build.py``); where there was no compiler it is absent,
 and its callers go the slower way, in Python and numpy, to the same answers. Texts pass as arrays of code
@@ -6,16 +6,17 @@ points; every call runs without Python's lock, so that threads work side by side
 """
 
 import ctypes
-import os
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from operator import sub
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from jiesu_nlp.native.library import address, loaded, made, required
+
+__all__ = ["Codes", "Counter", "Linear", "Openings", "Segmenter", "codes", "fold", "loaded", "strongest"]
 
 Codes = NDArray[np.uint32]
 _STATES = "BEMS"
@@ -30,27 +31,6 @@ _Bytes = ctypes.c_char * 0
 """Stands for bytes of any length where an address is wanted."""
 
 
-@cache
-def loaded() -> ctypes.CDLL | None:
-    """The compiled library, or ``None`` where it is not there or the environment says ``JIESU_COMPILED=0``."""
-    if os.environ.get("JIESU_COMPILED") == "0":
-        return None
-    for name in LIBRARIES:
-        if (path := Path(__file__).parent / name).exists():
-            try:
-                found = ctypes.CDLL(str(path))
-                if found.native_version() == VERSION:
-                    return _declared(found)
-            except (OSError, AttributeError):  # of another machine or other sources, or damaged
-                continue
-    return None
-
-
-VERSION = 2
-"""Of the functions below, as the sources have it."""
-LIBRARIES = ("libjiesu.so", "libjiesu.dylib", "jiesu.dll")
-
-
 def _points(text: str) -> bytes:
     return text.encode("utf-32-le", "surrogatepass")
 
@@ -63,7 +43,7 @@ def codes(text: str) -> Codes:
 def fold(text: str) -> str:
     """What `text.normalise` makes of a text."""
     points = bytearray(_points(text))
-    _required().text_fold(_Bytes.from_buffer(points), len(text))
+    required().text_fold(_Bytes.from_buffer(points), len(text))
     return points.decode("utf-32-le", "surrogatepass")
 
 
@@ -87,12 +67,14 @@ class Segmenter:
             for character, value in tagger["emit"][state].items():
                 if _FIRST <= ord(character) <= _LAST:
                     emit[ord(character) - _FIRST, column] = value
-        self._lib = _required()
-        self.handle = _made(self._lib.segmenter_new(_at(start), _at(step), _at(emit), dictionary.count(b"\n")))
+        self._lib = required()
+        self.handle = made(
+            self._lib.segmenter_new(address(start), address(step), address(emit), dictionary.count(b"\n"))
+        )
         if self._lib.segmenter_read(self.handle, dictionary, len(dictionary)) < 0:
             raise MemoryError
         for word in words:
-            if not self._lib.segmenter_add(self.handle, _at(points := codes(word)), len(points), frequency, 1):
+            if not self._lib.segmenter_add(self.handle, address(points := codes(word)), len(points), frequency, 1):
                 raise MemoryError
         self._lib.segmenter_ready(self.handle)
 
@@ -100,7 +82,7 @@ class Segmenter:
         """Start and end of each word of a folded text; digits and Latin letters are words too."""
         points = codes(text)
         starts, ends = np.empty((2, len(points)), np.uint32)
-        found = self._lib.segmenter_words(self.handle, _at(points), len(points), _at(starts), _at(ends))
+        found = self._lib.segmenter_words(self.handle, address(points), len(points), address(starts), address(ends))
         if found < 0:
             raise MemoryError
         return list(zip(starts[:found].tolist(), ends[:found].tolist(), strict=True))
@@ -128,9 +110,9 @@ class Openings:
                 an opening with 0 needs nothing to follow.
             pattern: of which pattern each opening is one.
         """
-        self._lib = _required()
+        self._lib = required()
         strings = [string for string in first.keys() | later.keys() if string]
-        self.handle = _made(self._lib.vocabulary_new(*_joined(strings), len(strings)))
+        self.handle = made(self._lib.vocabulary_new(*_joined(strings), len(strings)))
         self._arrays = (
             *_lists([first.get(s, ()) for s in strings]),
             *_lists([later.get(s, ()) for s in strings]),
@@ -182,11 +164,9 @@ class Counter:
         lead_weight: int,
     ) -> None:
         """Prepare for counting; `lengths` are those of the shortest and the longest n-gram."""
-        self._lib = _required()
+        self._lib = required()
         sizes = len(words), len(grams), len(districts)
-        self.handle = _made(
-            self._lib.counter_new(*_joined([*words, *grams, *districts]), *sizes, *lengths, lead_weight)
-        )
+        self.handle = made(self._lib.counter_new(*_joined([*words, *grams, *districts]), *sizes, *lengths, lead_weight))
 
     def score(self, segmenter: Segmenter, texts: Sequence[str], linear: "Linear") -> tuple[NDArray[Any], ...]:
         """Read texts and apply a linear map.
@@ -240,66 +220,17 @@ def strongest(
     whole, size = ctypes.c_int32, n * top
     chosen, found, weight = (whole * n)(*columns), (whole * size)(), (ctypes.c_float * size)()
     at = [array.ctypes.data for array in (rows, entries, values, weights)]
-    _required().counter_strongest(*at[:3], n, at[3], width, chosen, words, top, found, weight)
+    required().counter_strongest(*at[:3], n, at[3], width, chosen, words, top, found, weight)
     texts = [slice(i * top, (i + 1) * top) for i in range(n)]
     return [found[text] for text in texts], [weight[text] for text in texts]
 
 
-def _required() -> ctypes.CDLL:
-    if (found := loaded()) is None:
-        raise ImportError("the compiled part of jiesu_nlp is not there; install the package again with a C compiler")
-    return found
-
-
-def _made(handle: int | None) -> int:
-    if not handle:
-        raise MemoryError
-    return handle
-
-
 def _joined(strings: Sequence[str]) -> tuple[Any, Any]:
     """Addresses of strings one behind the other, and of their lengths."""
-    return _at(codes("".join(strings))), _at(np.array([len(string) for string in strings], np.uint32))
+    return address(codes("".join(strings))), address(np.array([len(string) for string in strings], np.uint32))
 
 
 def _lists(lists: Sequence[Sequence[int]]) -> tuple[Codes, Codes]:
     """Where each list begins, and all of them one behind the other."""
     begins = np.cumsum([0, *map(len, lists)]).astype(np.uint32)
     return begins, np.array([number for some in lists for number in some], np.uint32)
-
-
-def _at(array: NDArray[Any]) -> Any:
-    """An array's address; unlike the bare number, it keeps the array alive until the call is over."""
-    return array.ctypes
-
-
-def _declared(lib: ctypes.CDLL) -> ctypes.CDLL:
-    """State each function's types, which ctypes would guess wrongly for pointers."""
-    pointer, text, size, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint32
-    signatures: dict[str, tuple[Any, list[Any]]] = {
-        "segmenter_new": (pointer, [pointer] * 3 + [size]),
-        "segmenter_read": (ctypes.c_long, [pointer, text, size]),
-        "segmenter_add": (ctypes.c_int, [pointer, pointer, size, ctypes.c_double, ctypes.c_int]),
-        "segmenter_ready": (None, [pointer]),
-        "segmenter_words": (ctypes.c_long, [pointer, pointer, size, pointer, pointer]),
-        "segmenter_free": (None, [pointer]),
-        "text_fold": (None, [pointer, size]),
-        "vocabulary_new": (pointer, [pointer, pointer, size]),
-        "openings_find": (ctypes.c_long, [pointer] * 7 + [size, text, size, pointer, pointer, size]),
-        "vocabulary_free": (None, [pointer]),
-        "counter_new": (pointer, [pointer, pointer, size, size, size, number, number, number]),
-        "counter_room": (size, [pointer, text, size]),
-        "counter_score": (
-            ctypes.c_int,
-            [pointer, pointer, text, text, size, pointer, pointer, size, pointer, pointer, size, *[pointer] * 4],
-        ),
-        "counter_strongest": (
-            None,
-            [*[pointer] * 3, size, pointer, size, pointer, ctypes.c_int32, size, pointer, pointer],
-        ),
-        "counter_free": (None, [pointer]),
-    }
-    for name, (result, arguments) in signatures.items():
-        function = getattr(lib, name)
-        function.restype, function.argtypes = result, arguments
-    return lib

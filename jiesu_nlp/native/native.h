@@ -18,9 +18,9 @@
 #define API __attribute__((visibility("default")))
 #endif
 
-/* Raised whenever a function that is called from outside changes, together with VERSION in __init__.py: a library
+/* Raised whenever a function that is called from outside changes, together with VERSION in library.py: a library
  * that was compiled from other sources is then left alone. */
-#define VERSION 2
+#define VERSION 3
 
 /* vocabulary.c */
 typedef struct {

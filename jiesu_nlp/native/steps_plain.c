@@ -1,0 +1,2 @@
+#define READER read_plain
+#include "steps.h"
