@@ -102,7 +102,7 @@ plt.show()
 # %% [markdown]
 # ## int8 损失了多少,文件有多大
 #
-# 预测只用 onnxruntime 与 tokenizers,不用 torch。
+# 预测只用 tokenizers 与随库编译的部分,不用 torch。
 
 # %%
 print(how["int8"]["department"])

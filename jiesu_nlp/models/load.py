@@ -24,7 +24,7 @@ def load_model(folder: str | Path | None = None) -> Model:
 
     Raises:
         ModelFormatError: it cannot be read, or is of a kind that this version does not know.
-        MissingExtraError: it needs onnxruntime, which is not installed.
+        MissingExtraError: it needs tokenizers or onnxruntime, which are not installed.
     """
     path = model_folder(folder)
     kind = read_meta(path).get("kind")

@@ -27,6 +27,7 @@ API int encoder_level(void) {
 }
 
 static reader *reader_of(int level) {
+    (void)level;
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
     return (reader *[]){read_plain, read_avx2, read_avx512, read_avx512}[level];
 #else
@@ -41,7 +42,7 @@ API encoder *encoder_new(const size_t *sizes, const float *constants, const uint
                          int level) {
     const size_t layers = sizes[0], width = sizes[1], heads = sizes[2], inner = sizes[3], columns = sizes[5];
     const size_t size = heads ? width / heads : 0;
-    if (!size || size * heads != width || size % (2 * LANES) || size > GROUP || inner % LANES || !kernel_of(level))
+    if (!size || size * heads != width || size % (2 * SIDE) || size > GROUP || inner % SIDE || !kernel_of(level))
         return NULL;
     const size_t each = packed_size(3 * width, width) + packed_size(width, width) + packed_size(2 * inner, width) +
                         packed_size(width, inner);

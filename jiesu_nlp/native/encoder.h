@@ -5,8 +5,8 @@
 #include "native.h"
 #include "products.h"
 
-/* Numbers that are computed side by side, as many as `models.modernbert` sums; outputs whose products are asked for at once. */
-enum { LANES = 16, GROUP = 4 * PANEL };
+/* Columns in which numbers are summed; outputs whose products are asked for at once. */
+enum { SIDE = 16, GROUP = 4 * PANEL };
 
 typedef struct {
     const int8_t *packed;

@@ -1,5 +1,6 @@
 """A ModernBERT in 8-bit integers, compiled: the steps of `models.modernbert`, to the same bits."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,13 +17,15 @@ _ARRAYS = (
 )
 """In the order in which ``encoder_new`` takes them."""
 UNKNOWN = "the tokenizer does not belong to this encoder, or a text is longer than it reads"
-_STEP = 32
-_LARGEST = 64
+_STEP, _LARGEST, _SIDE = 32, 64, 16
+"""Multiples of what the size of a head may be, and up to what; of what the width of a gate."""
 
 
 def fits(width: int, heads: int, inner: int) -> bool:
-    """Whether the compiled steps are made for such layers; they work on whole vectors."""
-    return width % heads == 0 and (width // heads) % _STEP == 0 and width // heads <= _LARGEST and inner % 16 == 0
+    """Whether the compiled steps are made for such layers and this machine; they work on whole vectors."""
+    size, rest = divmod(width, heads)
+    whole = not rest and size % _STEP == 0 and size <= _LARGEST and inner % _SIDE == 0
+    return whole and sys.byteorder == "little"
 
 
 def levels() -> int:

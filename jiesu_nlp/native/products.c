@@ -1,18 +1,25 @@
-#define _DEFAULT_SOURCE /* for syscall */
+#define _DEFAULT_SOURCE /* for syscall and getauxval */
 #include "products.h"
 
 #include <string.h>
 
+/* The panel is laid out anew, an output's inputs side by side, in 16 bits, for loops that compilers know. */
 static void plain(const int8_t *rows, size_t stride, const int8_t *panel, size_t apart, size_t panels, size_t inputs,
                   int32_t *out, size_t step) {
-    for (size_t r = 0; r < BLOCK; r++)
-        for (size_t p = 0; p < panels; p++) {
-            const int8_t *a = rows + r * stride, *b = panel + p * apart;
-            int32_t sum[PANEL] = {0};
-            for (size_t k = 0; k < inputs; k += 4, b += 4 * PANEL)
-                for (size_t o = 0; o < PANEL; o++)
-                    for (size_t i = 0; i < 4; i++) sum[o] += a[k + i] * b[4 * o + i];
-            memcpy(out + r * step + p * PANEL, sum, sizeof sum);
+    for (size_t p = 0; p < panels; p++)
+        for (size_t from = 0; from < inputs; from += STEP) {
+            int16_t a[STEP], b[PANEL][STEP];
+            for (size_t o = 0; o < PANEL; o++)
+                for (size_t k = 0; k < STEP; k++) b[o][k] = panel[p * apart + packed_at(o, from + k, inputs)];
+            for (size_t r = 0; r < BLOCK; r++) {
+                int32_t *to = out + r * step + p * PANEL;
+                for (size_t k = 0; k < STEP; k++) a[k] = rows[r * stride + from + k];
+                for (size_t o = 0; o < PANEL; o++) {
+                    int32_t sum = 0;
+                    for (size_t k = 0; k < STEP; k++) sum += a[k] * b[o][k];
+                    to[o] = from ? to[o] + sum : sum;
+                }
+            }
         }
 }
 
@@ -142,6 +149,53 @@ static int tiles_lent(void) {
 #endif
 #endif
 
+#if defined(__aarch64__) && defined(__GNUC__) && (defined(__linux__) || defined(__ARM_FEATURE_DOTPROD))
+#define ON_ARM
+#include <arm_neon.h>
+#if defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
+#if !defined(__ARM_FEATURE_DOTPROD)
+__attribute__((target("arch=armv8.2-a+dotprod")))
+#endif
+static void dot(const int8_t *rows, size_t stride, const int8_t *panel, size_t apart, size_t panels, size_t inputs,
+                int32_t *out, size_t step) {
+    for (size_t p = 0; p < panels; p++)
+        for (size_t r = 0; r < BLOCK; r += 4) {
+            int32x4_t sum[4][4];
+            for (int i = 0; i < 4; i++)
+                for (int j = 0; j < 4; j++) sum[i][j] = vdupq_n_s32(0);
+            for (size_t k = 0; k < inputs; k += 16) {
+                const int8_t *b = panel + p * apart + k * PANEL;
+                int8x16_t a[4];
+                for (int i = 0; i < 4; i++) a[i] = vld1q_s8(rows + (r + i) * stride + k);
+#define FOUR_INPUTS(lane)                                                                                              \
+    for (int j = 0; j < 4; j++) {                                                                                      \
+        const int8x16_t outputs = vld1q_s8(b + lane * 4 * PANEL + 16 * j);                                             \
+        for (int i = 0; i < 4; i++) sum[i][j] = vdotq_laneq_s32(sum[i][j], outputs, a[i], lane);                       \
+    }
+                FOUR_INPUTS(0)
+                FOUR_INPUTS(1)
+                FOUR_INPUTS(2)
+                FOUR_INPUTS(3)
+#undef FOUR_INPUTS
+            }
+            for (int i = 0; i < 4; i++)
+                for (int j = 0; j < 4; j++) vst1q_s32(out + (r + i) * step + p * PANEL + 4 * j, sum[i][j]);
+        }
+}
+
+static int has_dot(void) {
+#if defined(__ARM_FEATURE_DOTPROD)
+    return 1;
+#else
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#endif
+}
+#endif
+
 const kernel *kernel_of(int level) {
     static const kernel all[] = {
         {NULL, NULL, plain},
@@ -152,8 +206,14 @@ const kernel *kernel_of(int level) {
         {tiles, no_tiles, amx},
 #endif
 #endif
+#ifdef ON_ARM
+        {NULL, NULL, dot},
+#endif
     };
     int best = 0;
+#ifdef ON_ARM
+    best = has_dot();
+#endif
 #ifdef ON_X86
     if (__builtin_cpu_supports("avx2")) best = 1;
     if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni")) best = 2;

@@ -1,78 +1,12 @@
 /* What a ModernBERT computes, in which order, is defined by `models/modernbert.py`: the same steps to the same bits, a
- * text at a time in blocks of tokens whose products stay in the nearest memory. Included once for each kind of machine;
- * READER is the name of what comes of it. Vectors wider than the machine's are split by the compiler. */
+ * text at a time in blocks of tokens whose products stay in the nearest memory. Included once for each kind of machine:
+ * READER is the name of what comes of it. */
 #include "encoder.h"
+#include "lanes.h"
 
 #include <math.h>
-#include <string.h>
 
-#define INLINE static inline __attribute__((always_inline))
-
-typedef float lanes __attribute__((vector_size(4 * LANES)));
-typedef int32_t whole __attribute__((vector_size(4 * LANES)));
-typedef int16_t shorts __attribute__((vector_size(2 * LANES)));
-typedef int8_t bytes __attribute__((vector_size(LANES)));
-
-static const float LEVELS = 127, SHARES = 128 * 128 - 1, TINY = 1e-30f, LOWEST = -87, NEVER = -1e30f;
-
-INLINE lanes load(const float *p) {
-    lanes v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-INLINE void store(float *p, lanes v) { memcpy(p, &v, sizeof v); }
-INLINE lanes numbers(const int32_t *p) {
-    whole v;
-    memcpy(&v, p, sizeof v);
-    return __builtin_convertvector(v, lanes);
-}
-INLINE void store_bytes(int8_t *p, whole v) {
-    bytes b = __builtin_convertvector(__builtin_convertvector(v, shorts), bytes);
-    memcpy(p, &b, sizeof b);
-}
-INLINE lanes pick(whole when, lanes a, lanes b) { return (lanes)((when & (whole)a) | (~when & (whole)b)); }
-INLINE lanes larger(lanes a, lanes b) { return pick(a > b, a, b); }
-INLINE lanes size_of(lanes a) { return (lanes)((whole)a & 0x7fffffff); }
-INLINE lanes nearest(lanes a) { return a + 12582912.0f - 12582912.0f; } /* within 2^22, ties to even */
-INLINE whole rounded(lanes a) { return __builtin_convertvector(nearest(a), whole); }
-
-/* The lanes, each with what stands 8, 4, 2 and 1 behind it, by some operation. */
-#define FOLDED(v, with)                                                                                                \
-    v = with(v, __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));                  \
-    v = with(v, __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3));                        \
-    v = with(v, __builtin_shufflevector(v, v, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1));                        \
-    v = with(v, __builtin_shufflevector(v, v, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0))
-INLINE lanes together(lanes a, lanes b) { return a + b; }
-INLINE float largest(lanes v) {
-    FOLDED(v, larger);
-    return v[0];
-}
-INLINE float sum(lanes v) {
-    FOLDED(v, together);
-    return v[0];
-}
-
-INLINE lanes exponential(lanes x) {
-    const lanes power = nearest(x * 1.44269504f);
-    const lanes rest = x - power * 0.693359375f - power * -2.12194440e-4f;
-    lanes series = rest * 1.9875691500e-4f + 1.3981999507e-3f;
-    series = series * rest + 8.3334519073e-3f;
-    series = series * rest + 4.1665795894e-2f;
-    series = series * rest + 1.6666665459e-1f;
-    series = series * rest + 0.5f;
-    series = series * (rest * rest) + rest + 1.0f;
-    return series * (lanes)((__builtin_convertvector(power, whole) + 127) << 23);
-}
-INLINE lanes gelu(lanes x) {
-    const lanes size = size_of(x) * 0.70710678118654752f, t = 1.0f / (size * 0.3275911f + 1.0f);
-    lanes series = t * 1.061405429f + -1.453152027f;
-    series = series * t + 1.421413741f;
-    series = series * t + -0.284496736f;
-    series = series * t + 0.254829592f;
-    const lanes rest = -(size * size);
-    const lanes erf = size_of(1.0f - series * t * exponential(larger(rest, (lanes){0} + LOWEST)));
-    return x * 0.5f * ((lanes)((whole)erf | ((whole)x & (int32_t)0x80000000)) + 1.0f);
-}
+static const float LEVELS = 127, SHARES = 128 * 128 - 1, TINY = 1e-30f, NEVER = -1e30f;
 
 /* A row of n as 8-bit integers; its scale. */
 INLINE float quantise(const float *x, size_t n, int8_t *to) {
@@ -83,14 +17,23 @@ INLINE float quantise(const float *x, size_t n, int8_t *to) {
     return by / LEVELS;
 }
 
+/* In SIDE columns, then in pairs: 16 to 8, to 4, to 2. */
+INLINE float sum(const lanes *columns) {
+    float s[SIDE];
+    for (int i = 0; i < SIDE; i += LANES) store(s + i, columns[i / LANES]);
+    for (int half = SIDE / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) s[i] += s[i + half];
+    return s[0];
+}
+
 INLINE void normalise(const encoder *e, const float *x, const float *weight, float *to) {
     const size_t n = e->width;
-    lanes total = {0}, squares = {0};
-    for (size_t i = 0; i < n; i += LANES) total += load(x + i);
+    lanes total[SIDE / LANES] = {{0}}, squares[SIDE / LANES] = {{0}};
+    for (size_t i = 0; i < n; i += LANES) total[i / LANES % (SIDE / LANES)] += load(x + i);
     const float mean = sum(total) / (float)n;
     for (size_t i = 0; i < n; i += LANES) {
-        lanes apart = load(x + i) - mean;
-        squares += apart * apart;
+        const lanes apart = load(x + i) - mean;
+        squares[i / LANES % (SIDE / LANES)] += apart * apart;
         store(to + i, apart);
     }
     const float by = 1.0f / sqrtf(sum(squares) / (float)n + e->epsilon);
@@ -175,12 +118,11 @@ INLINE void pack_values(const encoder *e, const desk *d, size_t tokens) {
     for (size_t i = 0; i < e->width; i += LANES) {
         const lanes by = larger(load(d->value_most + i), (lanes){0} + TINY), factor = LEVELS / by;
         store(d->value_scale + i, by / LEVELS);
-        int8_t *panel = d->value + i * d->t;
-        for (size_t token = 0; token < tokens; token++) {
-            int8_t column[LANES];
-            store_bytes(column, rounded(load(d->values + token * e->width + i) * factor));
-            int8_t *to = panel + packed_at(0, token, d->t);
-            for (size_t o = 0; o < LANES; o++) to[4 * o] = column[o];
+        for (size_t token = 0; token < tokens; token += 4) { /* of four tokens a byte each, which stand together */
+            whole four = {0};
+            for (size_t k = 4; k--;)
+                four = four << 8 | (rounded(load(d->values + (token + k) * e->width + i) * factor) & 255);
+            memcpy(d->value + packed_at(i, token, d->t), &four, sizeof four);
         }
     }
 }

@@ -1,2 +1,3 @@
 #define READER read_plain
+#define LANES 4
 #include "steps.h"
