@@ -78,7 +78,8 @@ def main() -> None:
     by_length: dict[int, list[Any]] = {}
     for piece in pieces:  # cut to a multiple of 16, so that few messages fill a batch
         by_length.setdefault(len(piece) // 16 * 16, []).append(piece[: len(piece) // 16 * 16])
-    batches = [np.array(some[:BATCH]) for length, some in sorted(by_length.items()) if len(some) >= BATCH]
+    # The longest first, so that the threads end together.
+    batches = [np.array(some[:BATCH]) for _, some in sorted(by_length.items(), reverse=True) if len(some) >= BATCH]
     work = sum(BATCH * multiply_adds(encoder.network, batch.shape[1]) for batch in batches)
     run = encoder.network.runner()
     one, pool = product(), ThreadPoolExecutor(threads())

@@ -11,12 +11,13 @@ from transformers import ModernBertConfig, ModernBertModel
 
 from jiesu_nlp import native
 from jiesu_nlp.errors import ModelFormatError
-from jiesu_nlp.models import modernbert
+from jiesu_nlp.models import export_bert, modernbert
 from jiesu_nlp.models.export_bert import to_network
 from jiesu_nlp.models.fit_bert import token_heads
 from jiesu_nlp.models.load import load_model
 from jiesu_nlp.models.modernbert import ModernBert
 from jiesu_nlp.models.network import read_network
+from jiesu_nlp.models.quantise import quantise
 from jiesu_nlp.models.store import model_folder
 from jiesu_nlp.native.encoder import Encoder, levels
 
@@ -25,17 +26,20 @@ compiled = pytest.mark.skipif(not native.loaded(), reason="installed without a C
 LENGTHS = (1, 2, 15, 16, 17, 31, 32, 33, 64, 65, 127, 128)
 
 
-def module(**own):
+def module(codes=COLUMNS, zero=False, **own):
     torch.manual_seed(0)
     shape = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48}
     shape |= {"vocab_size": 50, "max_position_embeddings": 128, "local_attention": 8, "global_attn_every_n_layers": 2}
     special = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
-    made = token_heads(ModernBertModel(ModernBertConfig(**shape | special | own)), COLUMNS, 0.1).eval()
+    made = token_heads(ModernBertModel(ModernBertConfig(**shape | special | own)), codes, 0.1).eval()
     for weight in made.parameters():  # as they are made, most are so small that they would not be missed
         torch.nn.init.normal_(weight, std=0.15)
     for name, weight in made.named_parameters():
         if "norm" in name and name.endswith("weight"):
             torch.nn.init.uniform_(weight, 0.5, 1.5)
+    if zero:  # a token of nothing, and a column of values of nothing
+        made.encoder.embeddings.tok_embeddings.weight.data[:30] = 0
+        made.encoder.layers[0].attn.Wqkv.weight.data[-3:] = 0
     return made
 
 
@@ -86,16 +90,24 @@ def test_without_rounding_it_computes_exactly_that(monkeypatch):
 
 
 @compiled
-@pytest.mark.parametrize("own", [{}, {"num_attention_heads": 1, "hidden_size": 64}, {"local_attention": 60}])
+@pytest.mark.parametrize(
+    "own",
+    [
+        {},
+        {"num_attention_heads": 1},
+        {"local_attention": 60},
+        {"hidden_size": 128, "intermediate_size": 80, "codes": 70},
+        {"num_hidden_layers": 1, "zero": True},
+    ],
+)
 def test_every_way_to_multiply_gives_the_same_bits_as_numpy(own):
-    network = to_network(module(**own), [])
+    network = quantise(module(**own), [])
     turns = {"cosine": network._turns[0], "sine": network._turns[1]}
     constants = network.epsilon, float(network._root)
     ways = [
         Encoder({**network.arrays, **turns}, network.heads, constants, network.reach, level)
         for level in range(levels())
     ]
-    assert len(ways) >= 1
     for t in LENGTHS:
         ids = some_ids(2, t)
         expected = network.run(ids)
@@ -138,6 +150,27 @@ def test_sums_of_many_products_are_exact():
     assert np.array_equal(modernbert._product(a, b), (a @ b.T).astype(np.float32))
 
 
+@pytest.mark.parametrize("times", [16, 50])
+def test_columns_that_are_much_larger_do_not_spoil_8_bits(times):
+    ids = [row.tolist() for row in some_ids(8, 40)]
+    torch_module = module()
+    for layer in torch_module.encoder.layers:  # the same function
+        layer.mlp.Wi.weight.data[-1] *= times
+        layer.mlp.Wo.weight.data[:, -1] /= times
+        layer.mlp_norm.weight.data[3] *= times
+        layer.mlp.Wi.weight.data[:, 3] /= times
+    network = to_network(torch_module, ids)
+    assert distance(network.runner()(np.array(ids)), exact(torch_module, np.array(ids))) < 0.08
+
+
+def test_an_export_that_is_far_from_the_network_is_refused(monkeypatch):
+    monkeypatch.setattr(
+        export_bert, "quantise", lambda network, rows: replace(quantise(network, rows), reach=(0, 0, 0))
+    )
+    with pytest.raises(ModelFormatError, match="does not survive the export: its logits are"):
+        to_network(module(), [])
+
+
 def test_the_same_network_gives_the_same_bytes_and_survives_a_pickle():
     network = to_network(module(), [])
     assert network.stored() == to_network(module(), []).stored()
@@ -160,11 +193,24 @@ def test_what_does_not_fit_is_refused_before_anything_runs():
         refused({name: array[..., :-1].copy()})
         refused({name: array.astype(np.float64)})
         bad = array.copy()
-        bad.flat[0] = -128 if array.dtype == np.int8 else np.nan
-        refused({name: bad})
-    for wrong in ({"heads": 0}, {"heads": 3}, {"heads": 2.0}, {"reach": [0, -1, 0]}, {"reach": 3}, {"epsilon": 0.0}):
+        for value in (-128,) if array.dtype == np.int8 else (np.nan, np.inf, 3e38):
+            bad.flat[0] = value
+            refused({name: bad})
+    for wrong in (
+        {"heads": 0},
+        {"heads": 3},
+        {"heads": 2.0},
+        {"reach": [0, -1, 0]},
+        {"reach": 3},
+        {"epsilon": 0.0},
+        {"epsilon": True},
+    ):
         refused({}, **wrong)
     refused({}, positions=1 << 40)
+    refused({}, positions=0)
+    refused({}, positions=65535, reach=[0] * 3 * 999)
+    none = {name: array[:0] for name, array in arrays.items() if array.ndim == 3}
+    refused(none | {f"{name}_scale": arrays[f"{name}_scale"][:0] for name in none if name != "answer"}, reach=[])
     with pytest.raises(ValueError, match="encoder"):
         ModernBert.restored({}, content)
     with pytest.raises(ValueError, match="encoder"):

@@ -176,6 +176,8 @@ class BertModel:
 
     def _check(self, folder: str) -> None:
         """Run one text, so that a network or tokenizer that does not fit is found now."""
+        if (most := getattr(self.network, "positions", self.reading.length)) < self.reading.length:
+            raise ModelFormatError(f"{folder}: texts are read {self.reading.length} tokens long, the encoder {most}")
         try:
             shape = self.vectorise(["热身"]).logits[0].shape
         except ImportError:

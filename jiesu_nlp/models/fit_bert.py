@@ -15,6 +15,7 @@ import numpy as np
 from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.metrics import macro_f1
 from jiesu_nlp.models.base import IntArray, columns
+from jiesu_nlp.models.quantise import check_kind
 from jiesu_nlp.models.task import Lesson, Task, prepare_lesson
 from jiesu_nlp.models.torch_tools import digest, keep_memory, load_base, run_trainer, trainer_arguments
 from jiesu_nlp.models.wordpiece import Reading, framed, pad, readable
@@ -103,6 +104,7 @@ def fit(
         # Torch's own attention in bfloat16 has NaN gradients of a padded token that sees none of its neighbourhood.
         encoder.set_attn_implementation("eager")
     size = sum(p.numel() for p in encoder.parameters())
+    check_kind(encoder)  # before an hour of work
     most = encoder.config.max_position_embeddings
     if config.reading.length > most:
         raise ModelFormatError(f"the encoder reads at most {most} tokens at a time; give a shorter --length")

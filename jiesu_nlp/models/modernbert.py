@@ -9,7 +9,7 @@ keys have one a token and head, values one a column and text.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -20,11 +20,12 @@ from safetensors.numpy import load, save
 
 from jiesu_nlp import native
 from jiesu_nlp.models.base import FloatArray, remade
-from jiesu_nlp.native.encoder import PRODUCTS, UNKNOWN, Encoder, fits
+from jiesu_nlp.native.encoder import PRODUCTS, UNKNOWN, Encoder, fits, levels
 
 _LANES = 16
 """Numbers are summed in so many columns side by side, and these in pairs."""
-_MOST = 1 << 16
+_MOST, _ROOM, _HUGE = 1 << 16, 1 << 24, 1e6
+"""Bounds for whole numbers, for all layers' angles, and for what weights and scales may be."""
 _LEVELS = np.float32(127)
 _DIGIT = 128
 _SHARES = np.float32(_DIGIT * _DIGIT - 1)
@@ -32,14 +33,22 @@ _SHARES = np.float32(_DIGIT * _DIGIT - 1)
 _EXACT = 1024
 """So many products of 8-bit integers add up to a whole number that single precision can hold."""
 _TINY = np.float32(1e-30)
-_ERF = tuple(map(np.float32, (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)))
-"""Abramowitz and Stegun 7.1.26, which is right to 2e-7."""
-_EXP = tuple(
-    map(np.float32, (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5))
+_ERF = tuple(map(np.float32, (4.30638e-5, 2.765672e-4, 1.520143e-4, 9.2705272e-3, 4.22820123e-2, 7.05230784e-2, 1)))
+"""Abramowitz and Stegun 7.1.28: 1 less the 16th power of the inverse of this polynomial, to 3e-7."""
+_ALL = np.float32(6)
+"""Beyond it the error function is 1 in single precision."""
+_EXP2 = tuple(
+    map(
+        np.float32,
+        (
+            *(1.535336188319500e-4, 1.339887440266574e-3, 9.618437357674640e-3, 5.550332471162809e-2),
+            *(2.402264791363012e-1, 6.931472028550421e-1, 1),
+        ),
+    )
 )
-"""Of Cephes' expf: e^r = 1 + r + r^2 (these powers of r), where r lies within half a binary logarithm."""
-_LOG2, _LN2_HIGH, _LN2_LOW = map(np.float32, (1.44269504, 0.693359375, -2.12194440e-4))
-_LOWEST = np.float32(-87)
+"""Of Cephes' exp2f: 2^r, where r lies within a half."""
+_LOWEST = np.float32(-126)
+_LOG2_E = 1.4426950408889634
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,8 @@ class ModernBert:
     def runner(self) -> Callable[[NDArray[np.int64]], FloatArray]:
         """What gives logits (n, t, codes) of token ids (n, t), none of which is padding; for several threads."""
         _, width = self.arrays["embedding"].shape
-        if not native.loaded() or not fits(width, self.heads, self.arrays["projected"].shape[-1]):
+        fit = fits(width, self.heads, self.arrays["projected"].shape[-1])
+        if not native.loaded() or not fit or levels() == 1:  # numpy multiplies faster than the plainest way
             return self.run
         turns = {"cosine": self._turns[0], "sine": self._turns[1]}
         constants = self.epsilon, float(self._root)
@@ -84,7 +94,7 @@ class ModernBert:
 
     def stored(self) -> tuple[dict[str, Any], bytes]:
         """Settings, JSON-ready, and the content of `FILE`."""
-        settings = {name: value for name, value in asdict(self).items() if name != "arrays"}
+        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "arrays"}
         return settings, save({name: np.ascontiguousarray(array) for name, array in self.arrays.items()})
 
     @classmethod
@@ -96,24 +106,33 @@ class ModernBert:
         """
         try:
             made = cls(load(content), **dict(settings) | {"reach": tuple(settings["reach"])})
-            made._check()
+            made.check()
         except (SafetensorError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"not an encoder ({type(error).__name__})") from error
         return made
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Look whether everything can be run.
+
+        Raises:
+            ValueError: settings or arrays do not fit each other, or are of a size that no encoder has.
+        """
         whole = (self.heads, self.positions, *self.reach)
-        if not all(isinstance(n, int) and 0 <= n < _MOST for n in whole) or not self.heads or not self.epsilon > 0:
+        if not all(isinstance(n, int) and 0 <= n < _MOST for n in whole) or not self.reach:
             raise ValueError("settings of the encoder are no such numbers")
+        if not isinstance(self.epsilon, float) or not 0 < self.epsilon < 1:
+            raise ValueError("settings of the encoder: epsilon is no small number")
+        if not self.heads or not self.positions or self.positions * self.arrays["frequencies"].size > _ROOM:
+            raise ValueError("settings of the encoder: heads or positions are too few, or too many")
         integers = {*PRODUCTS, "embedding"}
         for name, shape in self.shapes().items():
             array = self.arrays[name]
-            if array.shape != shape or array.dtype != (np.int8 if name in integers else np.float32):
+            if array.shape != shape or array.dtype != (np.int8 if name in integers else np.float32) or not array.size:
                 raise ValueError(f"array {name!r} is {array.dtype} of shape {array.shape}, expected {shape}")
-            if name in integers and array.min(initial=0) < -_LEVELS:
+            if name in integers and array.min() < -_LEVELS:
                 raise ValueError(f"array {name!r} holds -128, which the encoder does not multiply with")
-            if not np.isfinite(array).all():
-                raise ValueError(f"array {name!r} holds numbers that are not finite")
+            if not (np.abs(array.astype(np.float32)) < _HUGE).all():
+                raise ValueError(f"array {name!r} holds numbers that are not finite, or far too large")
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each array."""
@@ -145,9 +164,9 @@ class ModernBert:
 
     @property
     def _root(self) -> np.float32:
-        """By what scores are multiplied."""
+        """By what scores are multiplied, so that their exponentials are powers of two."""
         size: int = self.arrays["embedding"].shape[1] // self.heads
-        return np.float32(size**-0.5)
+        return np.float32(size**-0.5 * _LOG2_E)
 
     def _text(self, ids: NDArray[np.int64]) -> FloatArray:
         arrays = self.arrays
@@ -190,7 +209,7 @@ class ModernBert:
         keys, key_scale = _quantised(_turned(by_head[1], cosine, sine))
         scores = _times(_product(queries, keys), query_scale * self._root) * key_scale[:, None]
         scores = np.where(seen, scores, np.float32(-np.inf))
-        shares = exp(np.maximum(scores - scores.max(axis=-1, keepdims=True), _LOWEST))
+        shares = exp2(np.maximum(scores - scores.max(axis=-1, keepdims=True), _LOWEST))
         counts = np.rint(shares * _SHARES).astype(np.int32)  # what is not seen counts nothing
         columns, column_scale = _quantised(by_head[2].swapaxes(1, 2))
         high, low = (_product(digit, columns) for digit in np.divmod(counts, _DIGIT))
@@ -234,22 +253,25 @@ def _turned(x: FloatArray, cosine: FloatArray, sine: FloatArray) -> FloatArray:
     return np.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
 
 
-def exp(x: FloatArray) -> FloatArray:
-    """The exponential of numbers from -87 to 0."""
-    power = np.rint(x * _LOG2)
-    rest = x - power * _LN2_HIGH - power * _LN2_LOW
-    series = np.full_like(rest, _EXP[0])
-    for factor in _EXP[1:]:
-        series = series * rest + factor
-    return np.asarray(np.ldexp(series * (rest * rest) + rest + np.float32(1), power.astype(np.int32)))
+def exp2(x: FloatArray) -> FloatArray:
+    """2 to the power of numbers from -126 to 0."""
+    power = np.rint(x)
+    return np.asarray(np.ldexp(_polynomial(_EXP2, x - power), power.astype(np.int32)))
 
 
 def gelu(x: FloatArray) -> FloatArray:
     """The Gaussian error linear unit, x times the share of a normal distribution that lies below x."""
-    size = np.abs(x) * np.float32(0.5**0.5)
-    t = np.float32(1) / (np.float32(1) + np.float32(0.3275911) * size)
-    series = np.full_like(t, _ERF[0])
-    for factor in _ERF[1:]:
-        series = series * t + factor
-    erf = np.float32(1) - series * t * exp(np.maximum(-(size * size), _LOWEST))
+    size = np.minimum(np.abs(x) * np.float32(0.5**0.5), _ALL)
+    power = _polynomial(_ERF, size)
+    for _ in range(4):
+        power = power * power
+    erf = np.float32(1) - np.float32(1) / power
     return np.asarray(np.float32(0.5) * x * (np.float32(1) + np.copysign(erf, x)))
+
+
+def _polynomial(factors: tuple[np.float32, ...], x: FloatArray) -> FloatArray:
+    """From the factor of the highest power on."""
+    total = np.full_like(x, factors[0])
+    for factor in factors[1:]:
+        total = total * x + factor
+    return total

@@ -35,7 +35,7 @@ static reader *reader_of(int level) {
 #endif
 }
 
-/* sizes: layers, width, heads, inner, entries, columns, positions. constants: epsilon, root. arrays: of `ARRAYS` in
+/* sizes: layers, width, heads, inner, entries, columns, positions. constants: epsilon, root. arrays: of `_ARRAYS` in
  * native/encoder.py, in that order; all but those of products are read in place. NULL where there is no memory, or for
  * sizes that these steps are not made for. */
 API encoder *encoder_new(const size_t *sizes, const float *constants, const uint32_t *reach, const void *const *arrays,
@@ -82,7 +82,7 @@ API encoder *encoder_new(const size_t *sizes, const float *constants, const uint
 API int encoder_run(const encoder *e, const int64_t *ids, size_t texts, size_t length, float *logits) {
     if (length > e->positions) return -1;
     for (size_t i = 0; i < texts * length; i++)
-        if (ids[i] < 0 || (size_t)ids[i] >= e->entries) return -1;
+        if ((uint64_t)ids[i] >= e->entries) return -1;
     desk d = {.t = up_to(length, STEP) + STEP, .d = up_to(e->size, STEP)};
     d.deep = up_to(e->width > e->inner ? e->width : e->inner, STEP);
     const struct {

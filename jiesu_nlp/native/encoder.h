@@ -29,7 +29,7 @@ reader read_plain, read_avx2, read_avx512;
 
 struct encoder {
     size_t layers, width, heads, inner, entries, columns, positions, size; /* size: of a head */
-    float epsilon, root; /* root: by which scores are divided */
+    float epsilon, root; /* root: by what scores are multiplied */
     const kernel *kernel;
     reader *read;
     const int8_t *embedding;

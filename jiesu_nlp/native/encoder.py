@@ -72,8 +72,9 @@ class Encoder:
             ValueError: an id or a length that the encoder does not have.
         """
         ids = np.ascontiguousarray(ids, np.int64)
-        logits = np.empty((*ids.shape, self._columns), np.float32)
-        done = self._lib.encoder_run(self.handle, address(ids), *ids.shape, address(logits))
+        texts, length = ids.shape
+        logits = np.empty((texts, length, self._columns), np.float32)
+        done = self._lib.encoder_run(self.handle, address(ids), texts, length, address(logits))
         if done < 0:
             raise ValueError(UNKNOWN)
         if not done:

@@ -16,7 +16,7 @@ typedef int32_t whole __attribute__((vector_size(4 * LANES)));
 typedef int16_t shorts __attribute__((vector_size(2 * LANES)));
 typedef int8_t bytes __attribute__((vector_size(LANES)));
 
-static const float LOWEST = -87; /* of what is given to exponential */
+static const float LOWEST = -126; /* of what is given to power_of_two */
 
 INLINE lanes load(const float *p) {
     lanes v;
@@ -51,26 +51,27 @@ INLINE float largest(lanes v) {
     return s[0];
 }
 
-INLINE lanes exponential(lanes x) {
-    const lanes power = nearest(x * 1.44269504f);
-    const lanes rest = x - power * 0.693359375f - power * -2.12194440e-4f;
-    lanes series = rest * 1.9875691500e-4f + 1.3981999507e-3f;
-    series = series * rest + 8.3334519073e-3f;
-    series = series * rest + 4.1665795894e-2f;
-    series = series * rest + 1.6666665459e-1f;
-    series = series * rest + 0.5f;
-    series = series * (rest * rest) + rest + 1.0f;
+INLINE lanes power_of_two(lanes x) {
+    const lanes power = nearest(x), rest = x - power;
+    lanes series = rest * 1.535336188319500e-4f + 1.339887440266574e-3f;
+    series = series * rest + 9.618437357674640e-3f;
+    series = series * rest + 5.550332471162809e-2f;
+    series = series * rest + 2.402264791363012e-1f;
+    series = series * rest + 6.931472028550421e-1f;
+    series = series * rest + 1.0f;
     return series * (lanes)((__builtin_convertvector(power, whole) + 127) << 23);
 }
 INLINE lanes gelu(lanes x) {
-    const lanes size = size_of(x) * 0.70710678118654752f, t = 1.0f / (size * 0.3275911f + 1.0f);
-    lanes series = t * 1.061405429f + -1.453152027f;
-    series = series * t + 1.421413741f;
-    series = series * t + -0.284496736f;
-    series = series * t + 0.254829592f;
-    const lanes rest = -(size * size);
-    const lanes erf = size_of(1.0f - series * t * exponential(larger(rest, (lanes){0} + LOWEST)));
-    return x * 0.5f * ((lanes)((whole)erf | ((whole)x & (int32_t)0x80000000)) + 1.0f);
+    const lanes all = (lanes){0} + 6.0f, apart = size_of(x) * 0.70710678118654752f, size = pick(apart < all, apart, all);
+    lanes power = size * 4.30638e-5f + 2.765672e-4f;
+    power = power * size + 1.520143e-4f;
+    power = power * size + 9.2705272e-3f;
+    power = power * size + 4.22820123e-2f;
+    power = power * size + 7.05230784e-2f;
+    power = power * size + 1.0f;
+    power *= power, power *= power, power *= power, power *= power;
+    const lanes erf = 1.0f - 1.0f / power;
+    return x * 0.5f * ((lanes)(((whole)erf & 0x7fffffff) | ((whole)x & (int32_t)0x80000000)) + 1.0f);
 }
 
 #endif

@@ -1,8 +1,9 @@
 /* Reading Chinese texts fast: numbered strings looked up in them, jieba's segmentation, a model's features.
  *
- * Plain C99 over arrays that the caller owns, called through ctypes: it knows nothing of Python, runs
- * without its lock, and keeps no state between calls but what the *_new functions return. Once that is filled,
- * calls only read it, so that threads may share it. What runs out of memory returns NULL, 0 or -1, as stated.
+ * Plain C99 (an encoder's steps: with vectors, as gcc and clang have them) over arrays that the caller owns, called
+ * through ctypes: it knows nothing of Python, runs without its lock, and keeps no state between calls but what the
+ * *_new functions return. Once that is filled, calls only read it, so that threads may share it. What runs out of
+ * memory returns NULL, 0 or -1, as stated.
  */
 #ifndef JIESU_NATIVE_H
 #define JIESU_NATIVE_H

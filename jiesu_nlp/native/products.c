@@ -141,7 +141,7 @@ AMX static void amx(const int8_t *rows, size_t stride, const int8_t *panel, size
     }
 }
 
-/* Linux lends the registers to a process that asks for them. */
+/* Linux lends the registers to a process that asks for them, if its threads' signal stacks have room for them. */
 static int tiles_lent(void) {
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
@@ -216,7 +216,8 @@ const kernel *kernel_of(int level) {
 #endif
 #ifdef ON_X86
     if (__builtin_cpu_supports("avx2")) best = 1;
-    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni")) best = 2;
+    int wide = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"); /* steps_avx512.c wants all */
+    if (wide && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) best = 2;
 #ifdef ON_AMX
     if (best == 2 && __builtin_cpu_supports("amx-int8") && tiles_lent()) best = 3;
 #endif

@@ -6,7 +6,7 @@
 
 #include <math.h>
 
-static const float LEVELS = 127, SHARES = 128 * 128 - 1, TINY = 1e-30f, NEVER = -1e30f;
+static const float LEVELS = 127, SHARES = 128 * 128 - 1, TINY = 1e-30f;
 
 /* A row of n as 8-bit integers; its scale. */
 INLINE float quantise(const float *x, size_t n, int8_t *to) {
@@ -131,18 +131,18 @@ INLINE void pack_values(const encoder *e, const desk *d, size_t tokens) {
 INLINE int32_t share(const int32_t *sums, float by, const float *scale, size_t from, size_t n, size_t begin, size_t end,
                      float *scores, int8_t *high, int8_t *low) {
     whole place, counts = {0};
-    lanes most = (lanes){0} + NEVER;
+    lanes most = (lanes){0} + -INFINITY;
     for (int i = 0; i < LANES; i++) place[i] = (int32_t)from + i;
     for (size_t i = 0; i < n; i += LANES, place += LANES) {
         const whole seen = (place >= (int32_t)begin) & (place < (int32_t)end);
-        const lanes score = pick(seen, numbers(sums + i) * by * load(scale + from + i), (lanes){0} + NEVER);
+        const lanes score = pick(seen, numbers(sums + i) * by * load(scale + from + i), (lanes){0} + -INFINITY);
         store(scores + i, score);
         most = larger(score, most);
     }
     const float top = largest(most);
     for (size_t i = 0; i < n; i += LANES) {
         const lanes apart = load(scores + i) - top;
-        const whole count = rounded(exponential(larger(apart, (lanes){0} + LOWEST)) * SHARES);
+        const whole count = rounded(power_of_two(larger(apart, (lanes){0} + LOWEST)) * SHARES);
         store_bytes(high + i, count >> 7);
         store_bytes(low + i, count & 127);
         counts += count;
