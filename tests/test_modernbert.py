@@ -19,7 +19,7 @@ from jiesu_nlp.models.modernbert import ModernBert
 from jiesu_nlp.models.network import read_network
 from jiesu_nlp.models.quantise import quantise
 from jiesu_nlp.models.store import model_folder
-from jiesu_nlp.native.encoder import Encoder, levels
+from jiesu_nlp.native.encoder import levels
 
 COLUMNS = 7
 compiled = pytest.mark.skipif(not native.loaded(), reason="installed without a C compiler")
@@ -102,12 +102,7 @@ def test_without_rounding_it_computes_exactly_that(monkeypatch):
 )
 def test_every_way_to_multiply_gives_the_same_bits_as_numpy(own):
     network = quantise(module(**own), [])
-    turns = {"cosine": network._turns[0], "sine": network._turns[1]}
-    constants = network.epsilon, float(network._root)
-    ways = [
-        Encoder({**network.arrays, **turns}, network.heads, constants, network.reach, level)
-        for level in range(levels())
-    ]
+    ways = [network.compiled(level) for level in range(levels())]
     for t in LENGTHS:
         ids = some_ids(2, t)
         expected = network.run(ids)

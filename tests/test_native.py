@@ -17,7 +17,7 @@ from jiesu_nlp import native
 from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.features import FeatureConfig, count_features, districts
 from jiesu_nlp.models.tfidf import TfidfModel
-from jiesu_nlp.native import library
+from jiesu_nlp.native import binding
 from jiesu_nlp.segment import segment_at
 from jiesu_nlp.taxonomy import Taxonomy, dictionary_words
 from jiesu_nlp.text import normalise
@@ -155,15 +155,15 @@ def test_without_a_compiler_it_says_so_and_goes_on(sources, monkeypatch, compile
 
 def test_a_damaged_library_is_left_alone(tmp_path, monkeypatch):
     (tmp_path / "libjiesu.so").write_bytes(b"not a library")
-    monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
-    assert library.loaded.__wrapped__() is None
+    monkeypatch.setattr(binding, "__file__", str(tmp_path / "binding.py"))
+    assert binding.loaded.__wrapped__() is None
 
 
 def test_a_library_from_other_sources_is_left_alone(sources, monkeypatch):
     import hatch_build
 
     header = (sources / "native.h").read_text()
-    (sources / "native.h").write_text(header.replace(f"#define VERSION {library.VERSION}", "#define VERSION 999"))
+    (sources / "native.h").write_text(header.replace(f"#define VERSION {binding.VERSION}", "#define VERSION 999"))
     assert hatch_build.compile_library(sources) is None
-    monkeypatch.setattr(library, "__file__", str(sources / "library.py"))
-    assert library.loaded.__wrapped__() is None
+    monkeypatch.setattr(binding, "__file__", str(sources / "binding.py"))
+    assert binding.loaded.__wrapped__() is None

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.models.network import Network, OnnxNetwork, Run
 from jiesu_nlp.models.quantise import quantise
-from jiesu_nlp.models.torch_tools import quiet
+from jiesu_nlp.models.torch_tools import exact, quiet
 
 _FUSED, _FUSED_VERSION = "com.microsoft", 1
 """onnxruntime's own operations."""
@@ -79,14 +79,11 @@ def _compare(network: Any, run: Run, tolerance: float) -> None:
 
 def _distance(network: Any, run: Run, batches: Sequence[NDArray[np.int64]]) -> float:
     """How far an export's logits are from the network's, as a share of their length."""
-    import torch
-
-    apart, length = [], []
-    with torch.no_grad():
-        for ids in batches:
-            expected = network(torch.from_numpy(ids), torch.ones(ids.shape, dtype=torch.int64)).numpy()
-            apart.append(np.linalg.norm(run(ids) - expected))
-            length.append(np.linalg.norm(expected))
+    apart, length, run_exact = [], [], exact(network)
+    for ids in batches:
+        expected = run_exact(ids)
+        apart.append(np.linalg.norm(run(ids) - expected))
+        length.append(np.linalg.norm(expected))
     return float(np.linalg.norm(apart) / np.linalg.norm(length))
 
 

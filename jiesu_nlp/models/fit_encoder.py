@@ -46,6 +46,7 @@ def fit_encoder(
     """
     from jiesu_nlp.models.export_bert import to_network
     from jiesu_nlp.models.fit_bert import fit
+    from jiesu_nlp.models.torch_tools import exact
 
     check_teacher(task)
     fitted = fit(task, config, out / CHECKPOINTS, progress)
@@ -60,8 +61,8 @@ def fit_encoder(
     texts = [task.texts[i] for i in fitted.held]
     targets = {head: target[fitted.held] for head, target in task.targets.items()}
     groups = task.groups[fitted.held]
-    batcher = Batcher(_torch(fitted.network), 1)
-    exact = model.probabilities(model.vectorise(texts, batcher.map))
+    batcher = Batcher(exact(fitted.network), 1)
+    by_torch = model.probabilities(model.vectorise(texts, batcher.map))
     batcher.close()
     raw = model.predict_proba(texts)
     factors = {head: _fit_weights([p], targets[head]) for head, p in raw.items()}
@@ -71,7 +72,7 @@ def fit_encoder(
         scale[of] = factors[head][0]
     model = replace(model, scale=scale)
     how: dict[str, Any] = {"bert": config.settings(), "curve": fitted.curve}
-    how |= {"int8": _compare(exact, raw, targets), "taught": fitted.taught}
+    how |= {"int8": _compare(by_torch, raw, targets), "taught": fitted.taught}
     if linear is None:
         return model, crossed, fitted.held, how
     progress("fitting TF-IDF")
@@ -84,17 +85,6 @@ def fit_encoder(
     }
     crossed = {head: _crossed(parts, targets[head], groups) for head, parts in both.items()}
     return BlendModel(task.taxonomy, (other, model), weights), crossed, fitted.held, how
-
-
-def _torch(network: Any) -> Callable[[Any], Any]:
-    """The torch network, which the exporter has moved to the CPU, as a `Batcher` runs one."""
-    import torch
-
-    def run(ids: Any) -> Any:
-        with torch.no_grad():
-            return network(torch.from_numpy(ids), torch.ones(ids.shape, dtype=torch.int64)).numpy()
-
-    return run
 
 
 def _compare(

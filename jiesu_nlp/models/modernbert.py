@@ -20,6 +20,7 @@ from safetensors.numpy import load, save
 
 from jiesu_nlp import native
 from jiesu_nlp.models.base import FloatArray, remade
+from jiesu_nlp.models.store import check_arrays
 from jiesu_nlp.native.encoder import PRODUCTS, UNKNOWN, Encoder, fits, levels
 
 _LANES = 16
@@ -78,9 +79,13 @@ class ModernBert:
         fit = fits(width, self.heads, self.arrays["projected"].shape[-1])
         if not native.loaded() or not fit or levels() == 1:  # numpy multiplies faster than the plainest way
             return self.run
-        turns = {"cosine": self._turns[0], "sine": self._turns[1]}
+        return self.compiled().run
+
+    def compiled(self, level: int | None = None) -> Encoder:
+        """The compiled steps, where the layers fit them (`native.encoder.fits`); `level` as `Encoder` has it."""
+        turns = dict(zip(("cosine", "sine"), self._turns, strict=True))
         constants = self.epsilon, float(self._root)
-        return Encoder({**self.arrays, **turns}, self.heads, constants, self.reach).run
+        return Encoder({**self.arrays, **turns}, self.heads, constants, self.reach, level)
 
     def run(self, ids: NDArray[np.int64]) -> FloatArray:
         """Logits (n, t, codes) of token ids (n, t), in numpy.
@@ -124,15 +129,16 @@ class ModernBert:
             raise ValueError("settings of the encoder: epsilon is no small number")
         if not self.heads or not self.positions or self.positions * self.arrays["frequencies"].size > _ROOM:
             raise ValueError("settings of the encoder: heads or positions are too few, or too many")
-        integers = {*PRODUCTS, "embedding"}
-        for name, shape in self.shapes().items():
-            array = self.arrays[name]
-            if array.shape != shape or array.dtype != (np.int8 if name in integers else np.float32) or not array.size:
-                raise ValueError(f"array {name!r} is {array.dtype} of shape {array.shape}, expected {shape}")
-            if name in integers and array.min() < -_LEVELS:
+        shapes = self.shapes()
+        check_arrays("the encoder", self.arrays, shapes)
+        for name in shapes:
+            array, whole_numbers = self.arrays[name], name in (*PRODUCTS, "embedding")
+            if array.dtype != (np.int8 if whole_numbers else np.float32) or not array.size:
+                raise ValueError(f"array {name!r} is {array.dtype} of shape {array.shape}")
+            if whole_numbers and array.min() < -_LEVELS:
                 raise ValueError(f"array {name!r} holds -128, which the encoder does not multiply with")
-            if not (np.abs(array.astype(np.float32)) < _HUGE).all():
-                raise ValueError(f"array {name!r} holds numbers that are not finite, or far too large")
+            if not whole_numbers and not (np.abs(array) < _HUGE).all():
+                raise ValueError(f"array {name!r} holds numbers that are far too large")
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each array."""

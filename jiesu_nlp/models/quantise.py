@@ -1,6 +1,6 @@
 """A fine-tuned ModernBERT in 8-bit integers, from the torch module."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from jiesu_nlp.errors import ModelFormatError
 from jiesu_nlp.models.base import FloatArray
 from jiesu_nlp.models.modernbert import ModernBert
+from jiesu_nlp.models.torch_tools import exact
 
 _LEVELS = 127
 _TINY = 1e-12
@@ -53,7 +54,7 @@ def quantise(network: Any, rows: Sequence[Sequence[int]]) -> ModernBert:
     none = np.ones(config.hidden_size, np.float32)  # the first layer has none before its attention
     gains = np.stack([_array(norm.weight) if hasattr(norm, "weight") else none for norm in norms])
     if rows:
-        _level(weights, gains, {name: _largest(network, modules, rows) for name, modules in products.items()})
+        _level(weights, gains, _largest(network, products, rows))
     weights["answer"], weights["embedding"] = weights["answer"][0], _array(encoder.embeddings.tok_embeddings.weight)
     arrays: dict[str, Any] = {"norms": gains, "answer_bias": _array(network.heads.bias)}
     for name, weight in weights.items():
@@ -77,26 +78,29 @@ def _array(tensor: Any) -> FloatArray:
     return array
 
 
-def _largest(network: Any, modules: Sequence[Any], rows: Sequence[Sequence[int]]) -> FloatArray:
-    """What is the largest in each column of what goes into modules, its mean over rows; shape (modules, columns)."""
-    import torch
+def _largest(
+    network: Any, products: Mapping[str, Sequence[Any]], rows: Sequence[Sequence[int]]
+) -> dict[str, FloatArray]:
+    """What is the largest in each column of what goes into products, its mean over rows; each (modules, columns)."""
+    largest = {name: np.zeros((len(modules), modules[0].in_features), np.float32) for name, modules in products.items()}
 
-    total = [0.0 for _ in modules]
-
-    def look(number: int) -> Any:
+    def look(total: FloatArray) -> Any:
         def hook(module: Any, given: Any) -> None:
-            total[number] = total[number] + given[0].detach().abs().amax(dim=(0, 1)) / len(rows)
+            total[:] += given[0].detach().abs().amax(dim=(0, 1)).numpy() / len(rows)
 
         return hook
 
-    handles = [module.register_forward_pre_hook(look(i)) for i, module in enumerate(modules)]
-    with torch.no_grad():
-        for row in rows:
-            ids = torch.tensor([row])
-            network(ids, torch.ones_like(ids))
+    handles = [
+        module.register_forward_pre_hook(look(largest[name][i]))
+        for name, modules in products.items()
+        for i, module in enumerate(modules)
+    ]
+    run = exact(network)
+    for row in rows:
+        run(np.array([row], np.int64))
     for handle in handles:
         handle.remove()
-    return np.stack([one.numpy() for one in total])  # type: ignore[attr-defined]
+    return largest
 
 
 def _level(weights: dict[str, FloatArray], gains: FloatArray, largest: dict[str, FloatArray]) -> None:

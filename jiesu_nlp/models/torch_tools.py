@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from jiesu_nlp.errors import ModelFormatError, TrainingDataError
@@ -93,6 +95,20 @@ def keep_memory() -> None:
             m_mmap_max, m_trim_threshold = -4, -1
             libc.mallopt(m_mmap_max, 0)
             libc.mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def exact(network: Any) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+    """A network of `fit_bert.token_heads` on the CPU as exports are run: ids (n, t), none padding, to logits."""
+    import torch
+
+    def run(ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            logits: NDArray[np.float32] = network(
+                torch.from_numpy(ids), torch.ones(ids.shape, dtype=torch.int64)
+            ).numpy()
+        return logits
+
+    return run
 
 
 @contextmanager

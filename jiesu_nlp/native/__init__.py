@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jiesu_nlp.native.library import address, loaded, made, required
+from jiesu_nlp.native.binding import address, loaded, made, required
 
 __all__ = ["Codes", "Counter", "Linear", "Openings", "Segmenter", "codes", "fold", "loaded", "strongest"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jiesu_nlp.native.library import address, made, required
+from jiesu_nlp.native.binding import address, made, required
 
 PRODUCTS = ("query_key_value", "attended", "gated", "projected", "answer")
 _ARRAYS = (

@@ -51,24 +51,25 @@ INLINE float largest(lanes v) {
     return s[0];
 }
 
+/* From the factor of the highest power on. */
+INLINE lanes polynomial(const float *factors, int n, lanes x) {
+    lanes total = (lanes){0} + factors[0];
+    for (int i = 1; i < n; i++) total = total * x + factors[i];
+    return total;
+}
+
 INLINE lanes power_of_two(lanes x) {
-    const lanes power = nearest(x), rest = x - power;
-    lanes series = rest * 1.535336188319500e-4f + 1.339887440266574e-3f;
-    series = series * rest + 9.618437357674640e-3f;
-    series = series * rest + 5.550332471162809e-2f;
-    series = series * rest + 2.402264791363012e-1f;
-    series = series * rest + 6.931472028550421e-1f;
-    series = series * rest + 1.0f;
-    return series * (lanes)((__builtin_convertvector(power, whole) + 127) << 23);
+    static const float factors[] = {1.535336188319500e-4f, 1.339887440266574e-3f, 9.618437357674640e-3f,
+                                    5.550332471162809e-2f, 2.402264791363012e-1f, 6.931472028550421e-1f, 1};
+    const lanes power = nearest(x), part = polynomial(factors, 7, x - power);
+    return part * (lanes)((__builtin_convertvector(power, whole) + 127) << 23);
 }
 INLINE lanes gelu(lanes x) {
-    const lanes all = (lanes){0} + 6.0f, apart = size_of(x) * 0.70710678118654752f, size = pick(apart < all, apart, all);
-    lanes power = size * 4.30638e-5f + 2.765672e-4f;
-    power = power * size + 1.520143e-4f;
-    power = power * size + 9.2705272e-3f;
-    power = power * size + 4.22820123e-2f;
-    power = power * size + 7.05230784e-2f;
-    power = power * size + 1.0f;
+    static const float factors[] = {4.30638e-5f,     2.765672e-4f,    1.520143e-4f, 9.2705272e-3f,
+                                    4.22820123e-2f, 7.05230784e-2f, 1};
+    const lanes all = (lanes){0} + 6.0f, apart = size_of(x) * 0.70710678118654752f;
+    const lanes size = pick(apart < all, apart, all);
+    lanes power = polynomial(factors, 7, size);
     power *= power, power *= power, power *= power, power *= power;
     const lanes erf = 1.0f - 1.0f / power;
     return x * 0.5f * ((lanes)(((whole)erf & 0x7fffffff) | ((whole)x & (int32_t)0x80000000)) + 1.0f);

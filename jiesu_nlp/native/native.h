@@ -19,7 +19,7 @@
 #define API __attribute__((visibility("default")))
 #endif
 
-/* Raised whenever a function that is called from outside changes, together with VERSION in library.py: a library
+/* Raised whenever a function that is called from outside changes, together with VERSION in binding.py: a library
  * that was compiled from other sources is then left alone. */
 #define VERSION 3
 

@@ -46,6 +46,22 @@ INLINE void group(const encoder *e, const desk *d, const linear *map, size_t fro
     e->kernel->multiply(d->rows, d->deep, map->packed + from / PANEL * apart, apart, outputs / PANEL, inputs, out,
                         GROUP);
 }
+/* What such sums stand for; scale: of the outputs from the first of them on. */
+INLINE lanes scaled(const desk *d, const int32_t *sums, size_t r, size_t i, const float *scale) {
+    return numbers(sums + r * GROUP + i) * d->scale[r] * load(scale + i);
+}
+
+/* Rows of n, `step` apart, as the block's 8-bit rows. */
+INLINE void take(const desk *d, const float *x, size_t step, size_t n, size_t rows) {
+    for (size_t r = 0; r < rows; r++) d->scale[r] = quantise(x + r * step, n, d->rows + r * d->deep);
+}
+/* The same of rows that are normalised first. */
+INLINE void take_normalised(const encoder *e, const desk *d, const float *x, const float *weight, size_t rows) {
+    for (size_t r = 0; r < rows; r++) {
+        normalise(e, x + r * e->width, weight, d->row);
+        d->scale[r] = quantise(d->row, e->width, d->rows + r * d->deep);
+    }
+}
 INLINE size_t least(size_t a, size_t b) { return a < b ? a : b; }
 
 /* x += the map of the block's quantised rows */
@@ -56,7 +72,7 @@ INLINE void add(const encoder *e, const desk *d, const linear *map, float *x, si
         for (size_t r = 0; r < rows; r++)
             for (size_t i = 0; i < n; i += LANES) {
                 float *to = x + r * e->width + from + i;
-                store(to, load(to) + numbers(d->sums + r * GROUP + i) * d->scale[r] * load(map->scale + from + i));
+                store(to, load(to) + scaled(d, d->sums, r, i, map->scale + from));
             }
     }
 }
@@ -65,13 +81,12 @@ INLINE void add(const encoder *e, const desk *d, const linear *map, float *x, si
 INLINE void turn(const encoder *e, const desk *d, const layer *l, size_t from, size_t first, size_t rows) {
     const size_t half = e->size / 2;
     for (size_t r = 0; r < rows; r++) {
-        const int32_t *sums = d->sums + r * GROUP;
         const float *scale = l->query_key_value.scale + from;
         const float *cosine = l->cosine + (first + r) * half, *sine = l->sine + (first + r) * half;
         float *to = d->row + r * e->size;
         for (size_t i = 0; i < half; i += LANES) {
-            lanes a = numbers(sums + i) * d->scale[r] * load(scale + i), c = load(cosine + i);
-            lanes b = numbers(sums + half + i) * d->scale[r] * load(scale + half + i), s = load(sine + i);
+            lanes a = scaled(d, d->sums, r, i, scale), c = load(cosine + i);
+            lanes b = scaled(d, d->sums, r, half + i, scale), s = load(sine + i);
             store(to + i, a * c - b * s);
             store(to + half + i, b * c + a * s);
         }
@@ -82,11 +97,9 @@ INLINE void turn(const encoder *e, const desk *d, const layer *l, size_t from, s
 INLINE void project(const encoder *e, const desk *d, const layer *l, size_t first, size_t rows) {
     const size_t size = e->size;
     int8_t bytes[GROUP];
-    for (size_t r = 0; r < rows; r++) {
-        const float *x = d->x + (first + r) * e->width;
-        if (l->norm) normalise(e, x, l->norm, d->row);
-        d->scale[r] = quantise(l->norm ? d->row : x, e->width, d->rows + r * d->deep);
-    }
+    const float *x = d->x + first * e->width;
+    if (l->norm) take_normalised(e, d, x, l->norm, rows);
+    else take(d, x, e->width, e->width, rows);
     for (size_t head = 0; head < e->heads; head++) {
         group(e, d, &l->query_key_value, head * size, size, d->sums);
         turn(e, d, l, head * size, first, rows);
@@ -105,7 +118,7 @@ INLINE void project(const encoder *e, const desk *d, const layer *l, size_t firs
         group(e, d, &l->query_key_value, from, size, d->sums);
         for (size_t r = 0; r < rows; r++)
             for (size_t i = 0; i < size; i += LANES) {
-                lanes v = numbers(d->sums + r * GROUP + i) * d->scale[r] * load(l->query_key_value.scale + from + i);
+                lanes v = scaled(d, d->sums, r, i, l->query_key_value.scale + from);
                 store(d->values + (first + r) * e->width + head * size + i, v);
                 float *most = d->value_most + head * size + i;
                 store(most, larger(size_of(v), load(most)));
@@ -178,37 +191,30 @@ INLINE void attend(const encoder *e, const desk *d, const layer *l, size_t first
                       total * inverse[r] * load(d->value_scale + head * size + i));
             }
     }
-    for (size_t r = 0; r < rows; r++)
-        d->scale[r] = quantise(d->seen + r * e->width, e->width, d->rows + r * d->deep);
+    take(d, d->seen, e->width, e->width, rows);
 }
 
 INLINE void gate(const encoder *e, const desk *d, const layer *l, float *x, size_t rows) {
     const float *scale = l->gated.scale;
-    for (size_t r = 0; r < rows; r++) {
-        normalise(e, x + r * e->width, l->next_norm, d->row);
-        d->scale[r] = quantise(d->row, e->width, d->rows + r * d->deep);
-    }
+    take_normalised(e, d, x, l->next_norm, rows);
     for (size_t from = 0; from < e->inner; from += GROUP) {
         const size_t n = least(GROUP, e->inner - from);
         group(e, d, &l->gated, from, n, d->sums);
         group(e, d, &l->gated, e->inner + from, n, d->more);
         for (size_t r = 0; r < rows; r++)
             for (size_t i = 0; i < n; i += LANES) {
-                const lanes inner = numbers(d->sums + r * GROUP + i) * d->scale[r] * load(scale + from + i);
-                const lanes opens = numbers(d->more + r * GROUP + i) * d->scale[r] * load(scale + e->inner + from + i);
+                const lanes inner = scaled(d, d->sums, r, i, scale + from);
+                const lanes opens = scaled(d, d->more, r, i, scale + e->inner + from);
                 store(d->row + r * d->deep + from + i, gelu(inner) * opens);
             }
     }
-    for (size_t r = 0; r < rows; r++) d->scale[r] = quantise(d->row + r * d->deep, e->inner, d->rows + r * d->deep);
+    take(d, d->row, d->deep, e->inner, rows);
 }
 
 INLINE void answer(const encoder *e, const desk *d, size_t tokens, float *logits) {
     for (size_t first = 0; first < tokens; first += BLOCK) {
         const size_t rows = least(BLOCK, tokens - first);
-        for (size_t r = 0; r < rows; r++) {
-            normalise(e, d->x + (first + r) * e->width, e->last_norm, d->row);
-            d->scale[r] = quantise(d->row, e->width, d->rows + r * d->deep);
-        }
+        take_normalised(e, d, d->x + first * e->width, e->last_norm, rows);
         for (size_t from = 0; from < e->answer.outputs; from += GROUP) {
             const size_t n = least(GROUP, e->answer.outputs - from);
             group(e, d, &e->answer, from, up_to(n, PANEL), d->sums);
