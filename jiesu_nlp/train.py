@@ -5,7 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from jiesu_nlp.model_card import model_card
 from jiesu_nlp.models.base import FloatArray, IntArray, Model
 from jiesu_nlp.models.fit_bert import FineTuneConfig
 from jiesu_nlp.models.fit_encoder import CHECKPOINTS, fit_encoder
-from jiesu_nlp.models.fit_tfidf import FitConfig, describe
+from jiesu_nlp.models.fit_tfidf import FitConfig
 from jiesu_nlp.models.fit_tfidf import fit as fit_tfidf
 from jiesu_nlp.models.task import Task
 from jiesu_nlp.models.tfidf import TfidfModel
@@ -172,13 +172,13 @@ def _fit(
         return fit_tfidf(task.texts[mine], labelled, *rows, config=config, jobs=jobs)
 
     if kind == "tfidf":
-        return *linear(), np.ones(n, bool), {"tfidf": describe(config)}
+        return *linear(), np.ones(n, bool), {"tfidf": asdict(config)}
     model, held_out, held, how = fit_encoder(task, bert, out, linear if kind == "blend" else None, progress)
     out_of_fold = {head: np.zeros((n, p.shape[1]), np.float32) for head, p in held_out.items()}
     for head, p in held_out.items():
         out_of_fold[head][held] = p
     if kind == "blend":
-        how["tfidf"] = describe(config)
+        how["tfidf"] = asdict(config)
     return model, out_of_fold, np.isin(np.arange(n), held), how
 
 

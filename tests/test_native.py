@@ -40,22 +40,22 @@ def test_words_are_those_of_jieba(text):
     assert segment_at(text, "compiled") == segment_at(text, "jieba")
 
 
-def model(words, grams, config):
+def model(blocks, config):
+    blocks = [*map(tuple, blocks), (), ()][:4]
     rng = np.random.default_rng(0)
-    n = len(words) + len(grams)
+    n = sum(map(len, blocks))
     idf, scale = rng.uniform(1, 9, n).astype(np.float32), rng.uniform(0.01, 0.1, 5).astype(np.float32)
     weights = rng.integers(-127, 128, (n, 5)).astype(np.int8)
     taxonomy = Taxonomy.from_values({"a": ["x", "y"], "b": ["x", "y", "z"]})
-    return TfidfModel(taxonomy, tuple(words), tuple(grams), idf, weights, scale, scale * 3, config)
+    return TfidfModel(taxonomy, *blocks, idf, weights, scale, scale * 3, config)
 
 
 @settings(deadline=None)
-@given(st.lists(TEXTS, min_size=1, max_size=5), st.sampled_from([(1, 3, 3), (2, 2, 1), (1, 5, 2)]))
+@given(st.lists(TEXTS, min_size=1, max_size=5), st.sampled_from([(1, 3, 3, 30), (2, 2, 1, 3), (1, 5, 2, 1), (1, 2, 3, 0)]))
 def test_features_and_scores_are_those_of_the_definition(texts, shape):
     config = FeatureConfig(*shape)
     counted = [count_features(text, config) for text in texts]
-    words, grams = (sorted({key for pair in counted for key in pair[part]})[::2] for part in (0, 1))
-    made = model(words, grams, config)
+    made = model([sorted({key for blocks in counted for key in blocks[part]})[::2] for part in range(4)], config)
     read = made.vectorise(texts)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(native, "loaded", lambda: None)
@@ -75,7 +75,7 @@ def test_every_character_folds_as_by_definition(monkeypatch):
 
 
 def test_a_count_beyond_the_table_of_logarithms():
-    made = model(["望"], ["望"], FeatureConfig())
+    made = model([["望"], ["望"]], FeatureConfig())
     read = made.vectorise(["望 " * 9000, ""])
     assert read.begins.tolist() == [0, 2, 2] and np.allclose(read.values * made.idf, 1)
     assert read.scores[1].tolist() == made.bias.tolist()
@@ -83,18 +83,20 @@ def test_a_count_beyond_the_table_of_logarithms():
 
 def test_a_word_that_only_the_cut_lead_has_counts_nothing_where_the_lead_weighs_one():
     text = "甲," * 29 + ",中华人民共和国"
-    made = model(["中", "甲", "中华人民共和国"], ["甲"], FeatureConfig(1, 3, 1))
+    made = model([["中", "甲", "中华人民共和国"], ["甲"]], FeatureConfig(1, 3, 1))
     assert made.vectorise([text]).entries.tolist() == [1, 2, 3]
 
 
-@pytest.mark.parametrize("shape", [(5, 3, 3), (0, 3, 3), (1, 3, 0), (1, 3.0, 3), (1, 99, 3)])
+@pytest.mark.parametrize(
+    "shape", [(5, 3, 3), (0, 3, 3), (1, 3, 0), (1, 3.0, 3), (1, 99, 3), (1, 3, 3, -1), (1, 3, 3, 9999), (1, 3, 3, None)]
+)
 def test_features_that_cannot_be_are_refused(shape, tmp_path):
-    with pytest.raises(ValueError, match="lengths"):
+    with pytest.raises(ValueError, match="length"):
         FeatureConfig(*shape)
-    made = model(["中"], ["中"], FeatureConfig())
+    made = model([["中"], ["中"]], FeatureConfig())
     made.save(str(tmp_path))
     meta = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
-    meta["features"] = dict(zip(("char_min", "char_max", "lead_weight"), shape, strict=True))
+    meta["features"] = dict(zip(("char_min", "char_max", "lead_weight", "edge"), shape, strict=False))
     (tmp_path / "model.json").write_text(json.dumps(meta), encoding="utf-8")
     with pytest.raises(ModelFormatError):
         TfidfModel.load(str(tmp_path))

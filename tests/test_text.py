@@ -47,8 +47,16 @@ def test_lead_is_the_title_or_the_first_sentence():
 
 
 def test_one_character_words_and_numbers_are_kept():
-    words, _ = count_features("92路 车坐不上", FeatureConfig(lead_weight=1))
+    words, *_ = count_features("92路 车坐不上", FeatureConfig(lead_weight=1))
     assert words["路"] == 1 and words["0"] == 1
+
+
+def test_ends_are_counted_apart_without_white_space():
+    config = FeatureConfig(1, 2, 1, 2)
+    _, whole, first, last = count_features("路 灯\n不亮", config)
+    assert whole == dict.fromkeys(("路", "灯", "不", "亮", "路灯", "灯不", "不亮"), 1)
+    assert (first, last) == (dict.fromkeys(("路", "灯", "路灯"), 1), dict.fromkeys(("不", "亮", "不亮"), 1))
+    assert count_features("路灯不亮", FeatureConfig(edge=0))[2:] == ({}, {})
 
 
 def test_place_codes_and_districts_say_nothing():

@@ -219,8 +219,8 @@ def _damage(folder, name, content):
         ("model.json", b"{", "not a readable model folder"),
         ("model.json", b"[]", "not of format"),
         ("model.json", b'{"format": 99}', "not of format"),
-        ("model.json", b'{"format": 1, "kind": "bert"}', "kind is 'bert'"),
-        ("model.json", b'{"format": 1, "kind": "tfidf"}', "belong together"),
+        ("model.json", b'{"format": 2, "kind": "bert"}', "kind is 'bert'"),
+        ("model.json", b'{"format": 2, "kind": "tfidf"}', "belong together"),
         ("arrays.safetensors", b"\x80\x04pickle", "not a readable model folder"),
     ],
 )

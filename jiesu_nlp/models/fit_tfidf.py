@@ -21,13 +21,14 @@ from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
 from jiesu_nlp.errors import TrainingDataError
-from jiesu_nlp.features import FeatureConfig, count_features
+from jiesu_nlp.features import BLOCK_SHARES, FeatureConfig, count_features
 from jiesu_nlp.models.base import FloatArray, IntArray, softmax
 from jiesu_nlp.models.tfidf import TfidfModel
 from jiesu_nlp.taxonomy import Taxonomy
 
 MIN_TICKETS = 3
 """A vocabulary entry must occur in this many different tickets, so that none gives one away."""
+_FEW = 6
 _ABSENT_MARGIN = -2.0
 _OTHER_HEADS = 0.3
 _SMOOTHING = 0.1
@@ -39,12 +40,15 @@ class FitConfig:
 
     Attributes:
         c: inverse regularisation of the machines. c_calibrator: of the calibrators.
+        c_few, c_calibrator_few: the same for heads of up to six, mixed classes, such as intent and recurrence.
         folds: number of folds for the margins that the calibrators are fitted on.
-        max_features: features kept after pruning by their largest absolute weight.
+        max_features: features kept, those that say most.
     """
 
     c: float = 0.5
-    c_calibrator: float = 1.0
+    c_few: float = 0.1
+    c_calibrator: float = 0.5
+    c_calibrator_few: float = 1.0
     folds: int = 5
     max_features: int = 120_000
     seed: int = 0
@@ -71,7 +75,7 @@ def fit(
         TrainingDataError: no word occurs in three different tickets.
     """
     weight = np.ones(len(texts), np.float32) if weights is None else weights
-    matrix, words, chars, idf = _vectorise(texts, groups, features)
+    matrix, entries, idf = _vectorise(texts, groups, features)
     if not matrix.shape[1]:
         raise TrainingDataError(f"no word occurs in {MIN_TICKETS} different tickets; add more, and different, rows")
     heads = list(taxonomy.heads)
@@ -89,12 +93,15 @@ def fit(
     mix = np.hstack([m for m, _ in folded])
     bias = intercept @ mix + np.concatenate([b for _, b in folded])
     full = (machine @ mix).astype(np.float32)
-    keep = np.sort(np.argsort(-np.abs(full * idf[:, None]).max(axis=1), kind="stable")[: config.max_features])
+    # How much a feature says in all the texts together: by its weight alone, rare n-grams displace what decides.
+    said = np.abs(full).max(axis=1) * np.asarray(matrix.sum(axis=0)).ravel()
+    keep = np.sort(np.argsort(-said, kind="stable")[: config.max_features])
     quantised, scale = _quantise(full[keep])
+    kept = np.split(keep, np.searchsorted(keep, np.cumsum([len(block) for block in entries])[:-1]))
+    names = np.array([entry for block in entries for entry in block], object)
     model = TfidfModel(
         taxonomy,
-        tuple(words[i] for i in keep if i < len(words)),
-        tuple(chars[i - len(words)] for i in keep if i >= len(words)),
+        *(tuple(names[block]) for block in kept),
         idf[keep],
         quantised,
         scale,
@@ -106,8 +113,8 @@ def fit(
 
 def _vectorise(
     texts: Sequence[str], groups: IntArray, features: FeatureConfig
-) -> tuple[sparse.csr_matrix, list[str], list[str], FloatArray]:
-    """Unit-norm TF-IDF blocks side by side, their vocabularies, and all idf values.
+) -> tuple[sparse.csr_matrix, list[list[str]], FloatArray]:
+    """TF-IDF blocks of the lengths `BLOCK_SHARES` side by side, their vocabularies, and all idf values.
 
     The vocabulary is counted on one text a near-copy group: copies are not different tickets.
     """
@@ -116,7 +123,7 @@ def _vectorise(
     blocks: list[Any] = []
     entries: list[list[str]] = []
     idfs: list[Any] = []
-    for part in (0, 1):
+    for part, share in enumerate(BLOCK_SHARES):
         vectoriser = CountVectorizer(analyzer=lambda counts: counts, min_df=MIN_TICKETS, dtype=np.float32)
         try:
             vectoriser.fit(counted[i][part] for i in one_each)
@@ -141,10 +148,10 @@ def _vectorise(
         )
         block.sort_indices()
         transformer = TfidfTransformer(sublinear_tf=True)
-        blocks.append(transformer.fit_transform(block))
+        blocks.append(share * transformer.fit_transform(block))
         entries.append([str(entry) for entry in vectoriser.get_feature_names_out()])
         idfs.append(transformer.idf_)
-    return sparse.hstack(blocks).tocsr(), entries[0], entries[1], np.concatenate(idfs).astype(np.float32)
+    return sparse.hstack(blocks, "csr", np.float32), entries, np.concatenate(idfs).astype(np.float32)
 
 
 def _folds(groups: IntArray, config: FitConfig) -> list[tuple[IntArray, IntArray]]:
@@ -179,8 +186,7 @@ def _machine(
     if len(classes) < 2:
         b[classes] = -_ABSENT_MARGIN
         return w, b
-    # A head of few, mixed classes (intent, recurrence) wants more regularisation than one of many topics.
-    c = config.c if k > 6 else config.c / 5
+    c = config.c if k > _FEW else config.c_few
     x, y, weights = matrix[known], target[known], weight[known]
     for label in classes if len(classes) > 2 else classes[1:]:
         is_label = (y == label).astype(np.int64)
@@ -230,7 +236,7 @@ def _calibrator(
     if len(classes) < 2:
         b[classes] = 0.0
         return w.astype(np.float32), b.astype(np.float32)
-    logistic = LogisticRegression(C=config.c_calibrator, max_iter=2000)
+    logistic = LogisticRegression(C=config.c_calibrator if k > _FEW else config.c_calibrator_few, max_iter=2000)
     logistic.fit(margins[known] * scale, target[known], sample_weight=weight[known])
     coef, intercept = logistic.coef_, logistic.intercept_
     if len(classes) == 2:
@@ -259,8 +265,3 @@ def _quantise(weights: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
     """Int8 weights and a float scale a column; the largest weight of a column becomes ±127."""
     scale = np.maximum(np.abs(weights).max(axis=0, initial=0.0), 1e-12) / 127
     return np.round(weights / scale).astype(np.int8), scale.astype(np.float32)
-
-
-def describe(config: FitConfig) -> dict[str, Any]:
-    """JSON-ready settings, for ``model.json``."""
-    return {"c": config.c, "c_calibrator": config.c_calibrator, "folds": config.folds, "seed": config.seed}

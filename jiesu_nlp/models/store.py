@@ -16,7 +16,7 @@ from safetensors.numpy import load, save
 
 from jiesu_nlp.errors import ModelFormatError
 
-FORMAT = 1
+FORMAT = 2
 PACKAGED = {"default": "default_model", "accurate": "accurate_model"}
 """Models that are installed with the library, by the name that stands for their folder."""
 _DEFAULT = "default"

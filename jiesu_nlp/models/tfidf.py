@@ -1,4 +1,4 @@
-"""The default model: TF-IDF over words and character n-grams, one linear map to all heads.
+"""The default model: TF-IDF over words and character n-grams in blocks, one linear map to all heads.
 
 Fitting (`fit_tfidf.py`) folds the calibrator into the weights, so that prediction is a single
 sparse product and a softmax a head, and the signed contribution of a word is exact.
@@ -15,7 +15,7 @@ from scipy import sparse
 
 from jiesu_nlp import native
 from jiesu_nlp.errors import ModelFormatError
-from jiesu_nlp.features import FeatureConfig, count_features, districts
+from jiesu_nlp.features import BLOCK_SHARES, FeatureConfig, count_features, districts
 from jiesu_nlp.models.base import FloatArray, columns, joined, remade, softmaxes, stored_taxonomy, width
 from jiesu_nlp.models.store import check_arrays, read_folder, write_folder
 from jiesu_nlp.segment import compiled
@@ -46,7 +46,7 @@ class TfidfModel:
 
     Attributes:
         taxonomy: heads and codes, in the order of the weight columns.
-        vocabulary: ``words`` then ``chars`` entries, each a tuple of strings.
+        words, chars, first, last: the vocabulary of each block of `features.count_features`, in this order.
         idf: inverse document frequency, shape (features,).
         weights: int8, shape (features, columns); multiplied by `scale` (columns,).
         bias: shape (columns,).
@@ -56,6 +56,8 @@ class TfidfModel:
     taxonomy: Taxonomy
     words: tuple[str, ...]
     chars: tuple[str, ...]
+    first: tuple[str, ...]
+    last: tuple[str, ...]
     idf: FloatArray
     weights: NDArray[np.int8]
     scale: FloatArray
@@ -67,15 +69,19 @@ class TfidfModel:
 
     @cached_property
     def _compiled(self) -> tuple[native.Counter, native.Linear]:
-        lengths = self.config.char_min, self.config.char_max
-        counter = native.Counter(self.words, self.chars, districts(), lengths, self.config.lead_weight)
+        shape = self.config.char_min, self.config.char_max, self.config.lead_weight, self.config.edge
+        counter = native.Counter(self._blocks, BLOCK_SHARES, districts(), shape)
         return counter, native.Linear(self.idf, self._dense, self.bias)
 
+    @property
+    def _blocks(self) -> tuple[tuple[str, ...], ...]:
+        return self.words, self.chars, self.first, self.last
+
     @cached_property
-    def _number(self) -> tuple[dict[str, int], dict[str, int]]:
-        """The numbers of the words and of the n-grams."""
-        words = {word: i for i, word in enumerate(self.words)}
-        return words, {gram: i for i, gram in enumerate(self.chars, len(words))}
+    def _number(self) -> list[dict[str, int]]:
+        """The numbers of each block's entries."""
+        begins = np.cumsum([0, *map(len, self._blocks)]).tolist()
+        return [{entry: i for i, entry in enumerate(block, at)} for block, at in zip(self._blocks, begins, strict=False)]
 
     @cached_property
     def _dense(self) -> FloatArray:
@@ -111,7 +117,7 @@ class TfidfModel:
         return Read(begins, entries, values, np.asarray(matrix @ self._dense) + self.bias)
 
     def _values(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int32], FloatArray]:
-        """TF-IDF values before the idf, which the weights hold: two blocks of unit length a text."""
+        """TF-IDF values before the idf, which the weights hold: blocks of the lengths `BLOCK_SHARES` a text."""
         begins, counted = [0], list[tuple[int, int]]()
         for text in texts:
             parts = zip(count_features(text, self.config), self._number, strict=True)
@@ -119,10 +125,12 @@ class TfidfModel:
             begins.append(len(counted))
         entries = np.array([entry for entry, _ in counted], np.int32)
         values = 1.0 + np.log(np.array([n for _, n in counted], np.float64))
-        block = 2 * np.repeat(np.arange(len(texts)), np.diff(begins)) + (entries >= len(self.words))
+        part = np.searchsorted(np.cumsum([len(block) for block in self._blocks]), entries, "right")
+        block = len(BLOCK_SHARES) * np.repeat(np.arange(len(texts)), np.diff(begins)) + part
         # A sum in the order of the entries, as the compiled part has it.
         length = np.sqrt(np.bincount(block, np.square(values * self.idf[entries])))
-        return np.array(begins), entries, (values / length[block]).astype(np.float32)
+        values = values / length[block] * np.array(BLOCK_SHARES)[part]
+        return np.array(begins), entries, values.astype(np.float32)
 
     def predict_proba(self, texts: Sequence[str]) -> dict[str, FloatArray]:
         """Calibrated probabilities, ``{head: (n, k) float32}``; a row sums to 1.
@@ -162,7 +170,7 @@ class TfidfModel:
             "scale": self.scale,
             "bias": self.bias,
         }
-        for name, entries in (("words", self.words), ("chars", self.chars)):
+        for name, entries in zip(_VOCABULARY, self._blocks, strict=True):
             arrays[name] = np.frombuffer("\n".join(entries).encode(), dtype=np.uint8)
         write_folder(folder, meta, arrays)
 
@@ -176,19 +184,20 @@ class TfidfModel:
         meta, arrays = read_folder(folder, KIND, _ARRAYS)
         taxonomy = stored_taxonomy(folder, meta)
         try:
-            lines = (arrays[k].tobytes().decode() for k in ("words", "chars"))
-            words, chars = (tuple(entries.split("\n")) if entries else () for entries in lines)
+            lines = (arrays[name].tobytes().decode() for name in _VOCABULARY)
+            blocks = [tuple(entries.split("\n")) if entries else () for entries in lines]
             config = FeatureConfig(**meta["features"])
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFormatError(f"{folder}: model.json or the vocabulary is malformed ({error!r})") from error
-        features, columns = len(words) + len(chars), width(taxonomy)
+        features, columns = sum(map(len, blocks)), width(taxonomy)
         shapes = {"idf": (features,), "weights": (features, columns), "scale": (columns,), "bias": (columns,)}
         check_arrays(folder, arrays, shapes)
         kept = {name: arrays[name] for name in shapes}
-        return cls(taxonomy, words, chars, config=config, meta=meta, **kept)
+        return cls(taxonomy, *blocks, config=config, meta=meta, **kept)
 
 
-_ARRAYS = {"idf": "F32", "weights": "I8", "scale": "F32", "bias": "F32", "words": "U8", "chars": "U8"}
+_VOCABULARY = ("words", "chars", "first", "last")
+_ARRAYS = {"idf": "F32", "weights": "I8", "scale": "F32", "bias": "F32"} | dict.fromkeys(_VOCABULARY, "U8")
 
 
 def _strongest(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from jiesu_nlp.features import collapse, prepare
+from jiesu_nlp.features import prepare
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -24,6 +24,7 @@ MIN_TEXTS = 3
 
 _LOOKED_AT = 24
 """Texts of a piece that are compared to see whether enough of them are different."""
+_SPACE = re.compile(r"\s+")
 _PIECE = re.compile(r"[a-z]+|\S")
 
 
@@ -69,7 +70,7 @@ def _pieces(texts: Sequence[str]) -> list[str]:
 
 def readable(text: str) -> str:
     """What the encoder is shown of a text; half a character, as of a cut emoji, is shown as ``?``."""
-    return collapse(prepare(text)).strip().encode("utf-8", "replace").decode()
+    return _SPACE.sub(" ", prepare(text)).strip().encode("utf-8", "replace").decode()
 
 
 @dataclass(frozen=True)

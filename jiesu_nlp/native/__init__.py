@@ -153,20 +153,26 @@ class Linear:
 
 
 class Counter:
-    """A model's vocabulary: words, then character n-grams, numbered in this order."""
+    """A model's vocabulary: words, then n-grams of the whole, the first and the last characters, in this order."""
 
     def __init__(
         self,
-        words: Sequence[str],
-        grams: Sequence[str],
+        blocks: Sequence[Sequence[str]],
+        shares: Sequence[float],
         districts: Sequence[str],
-        lengths: tuple[int, int],
-        lead_weight: int,
+        shape: tuple[int, int, int, int],
     ) -> None:
-        """Prepare for counting; `lengths` are those of the shortest and the longest n-gram."""
+        """Prepare for counting.
+
+        Args:
+            blocks: the four vocabularies. shares: the lengths that the blocks of a text get.
+            shape: lengths of the shortest and the longest n-gram, how often the lead counts, length of an end.
+        """
         self._lib = required()
-        sizes = len(words), len(grams), len(districts)
-        self.handle = made(self._lib.counter_new(*_joined([*words, *grams, *districts]), *sizes, *lengths, lead_weight))
+        lists = [*blocks, districts]
+        sizes, numbers = (address(np.array(some, np.uint32)) for some in ([*map(len, lists)], shape))
+        strings = _joined([string for strings in lists for string in strings])
+        self.handle = made(self._lib.counter_new(*strings, sizes, address(np.array(shares)), numbers))
 
     def score(self, segmenter: Segmenter, texts: Sequence[str], linear: "Linear") -> tuple[NDArray[Any], ...]:
         """Read texts and apply a linear map.

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-VERSION = 3
+VERSION = 4
 """Of the functions below, as the sources have it."""
 LIBRARIES = ("libjiesu.so", "libjiesu.dylib", "jiesu.dll")
 
@@ -70,7 +70,7 @@ def _declared(lib: ctypes.CDLL) -> ctypes.CDLL:
         "vocabulary_new": (pointer, [pointer, pointer, size]),
         "openings_find": (ctypes.c_long, [pointer] * 7 + [size, text, size, pointer, pointer, size]),
         "vocabulary_free": (None, [pointer]),
-        "counter_new": (pointer, [pointer, pointer, size, size, size, number, number, number]),
+        "counter_new": (pointer, [pointer] * 5),
         "counter_room": (size, [pointer, text, size]),
         "counter_score": (
             ctypes.c_int,

@@ -9,14 +9,19 @@
 #define LEAD 60 /* text.lead */
 #define AHEAD 6 /* rows of weights are asked for so many entries before they are needed */
 
+enum { WORDS, CHARS, FIRST, LAST, BLOCKS };
+
 typedef struct {
-    vocabulary *words, *grams, *districts;
+    vocabulary *block[BLOCKS], *districts;
+    int32_t begin[BLOCKS + 1];        /* the numbers of each block's entries, and the end of the last */
+    double share[BLOCKS];             /* the length that each block of a text gets */
     uint32_t shortest, longest, lead; /* lengths of n-grams; how many times the lead counts */
+    uint32_t edge;                    /* length of an end */
 } counter;
 
 /* What one call works with. */
 typedef struct {
-    code *folded, *text, *collapsed;
+    code *folded, *text, *dense; /* dense: without white space */
     uint32_t *ends, *found, *spare;
     size_t n_found;
     room cutting;
@@ -24,25 +29,27 @@ typedef struct {
 
 API void counter_free(counter *c) {
     if (!c) return;
-    vocabulary_free(c->words);
-    vocabulary_free(c->grams);
+    for (int b = 0; b < BLOCKS; b++) vocabulary_free(c->block[b]);
     vocabulary_free(c->districts);
     free(c);
 }
 
-/* The strings (words, then n-grams of shortest..longest characters, then districts) stand one behind the
- * other in `codes`; entries are numbered in that order. */
-API counter *counter_new(const code *codes, const uint32_t *lengths, size_t words, size_t grams, size_t districts,
-                         uint32_t shortest, uint32_t longest, uint32_t lead) {
+/* The strings of the blocks, then of the districts, stand one behind the other in `codes`; entries are numbered
+ * in that order. sizes: how many each has. shape: shortest, longest, lead, edge. */
+API counter *counter_new(const code *codes, const uint32_t *lengths, const uint32_t *sizes, const double *shares,
+                         const uint32_t *shape) {
     counter *c = calloc(1, sizeof *c);
     if (!c) return NULL;
-    *c = (counter){.shortest = shortest, .longest = longest, .lead = lead};
-    c->words = vocabulary_new(codes, lengths, words);
-    for (size_t i = 0; i < words; i++) codes += lengths[i];
-    c->grams = vocabulary_new(codes, lengths + words, grams);
-    for (size_t i = words; i < words + grams; i++) codes += lengths[i];
-    c->districts = vocabulary_new(codes, lengths + words + grams, districts);
-    if (c->words && c->grams && c->districts) return c;
+    *c = (counter){.shortest = shape[0], .longest = shape[1], .lead = shape[2], .edge = shape[3]};
+    int good = 1;
+    for (int b = 0; b <= BLOCKS; b++) {
+        vocabulary *v = vocabulary_new(codes, lengths, sizes[b]);
+        good = good && v;
+        for (uint32_t i = 0; i < sizes[b]; i++) codes += *lengths++;
+        if (b == BLOCKS) c->districts = v;
+        else c->block[b] = v, c->share[b] = shares[b], c->begin[b + 1] = c->begin[b] + (int32_t)sizes[b];
+    }
+    if (good) return c;
     counter_free(c);
     return NULL;
 }
@@ -101,8 +108,10 @@ static size_t prepare(const counter *c, const code *raw, size_t n, desk *d) {
 
 enum { TEXT = 1, IN_LEAD = 2 }; /* what an occurrence counts for */
 
-static void note(desk *d, int32_t entry, int where) {
+/* entry: of a block that begins at `begin`, or -1 for none. */
+static void note(desk *d, int32_t begin, int32_t entry, int where) {
     if (entry < 0) return;
+    entry += begin;
     if (where & TEXT) d->found[d->n_found++] = 2 * (uint32_t)entry;
     if (where & IN_LEAD) d->found[d->n_found++] = 2 * (uint32_t)entry + 1;
 }
@@ -110,12 +119,13 @@ static void note(desk *d, int32_t entry, int where) {
 /* Notes the words of a run of one kind. */
 static void note_words(const counter *c, const segmenter *s, const code *run, size_t n, int where, desk *d) {
     static const code number = '0';
-    if (kind(run[0]) == DIGIT) note(d, look_up(c->words, &number, 1), where);
-    if (kind(run[0]) == LATIN) note(d, look_up(c->words, run, n), where);
+    const vocabulary *known = c->block[WORDS];
+    if (kind(run[0]) == DIGIT) note(d, 0, look_up(known, &number, 1), where);
+    if (kind(run[0]) == LATIN) note(d, 0, look_up(known, run, n), where);
     if (kind(run[0]) != HAN) return;
     size_t words = cut(s, run, n, d->ends, &d->cutting);
     for (size_t w = 0, from = 0; w < words; from = d->ends[w++])
-        note(d, look_up(c->words, run + from, d->ends[w] - from), where);
+        note(d, 0, look_up(known, run + from, d->ends[w] - from), where);
 }
 
 static void count_words(const counter *c, const segmenter *s, size_t n, size_t lead, desk *d) {
@@ -127,23 +137,28 @@ static void count_words(const counter *c, const segmenter *s, size_t n, size_t l
     }
 }
 
-static void count_grams(const counter *c, size_t n, size_t lead, desk *d) {
-    size_t m = 0, lead_end = 0;
-    for (size_t i = 0; i < n; i++) { /* features.collapse */
-        if (!is_space(d->text[i])) d->collapsed[m++] = d->text[i];
-        else if (!i || !is_space(d->text[i - 1])) d->collapsed[m++] = ' ';
-        if (i < lead) lead_end = m;
-    }
-    size_t lead_start = n && is_space(d->text[0]); /* what is before the lead is one space now */
-    for (size_t i = 0; i < m; i++) {
+/* Notes the n-grams of n characters, of which `lead` are the lead. */
+static void note_grams(const counter *c, int block, const code *s, size_t n, size_t lead, desk *d) {
+    const vocabulary *known = c->block[block];
+    for (size_t i = 0; i < n; i++) {
         uint32_t node = 0;
-        for (size_t k = 1; k <= c->longest && i + k <= m; k++) {
-            if (!(node = trie_child(c->grams->strings, node, d->collapsed[i + k - 1]))) break;
-            int where = i >= lead_start && i + k <= lead_end ? TEXT | IN_LEAD : TEXT;
-            int32_t entry = c->grams->entry[node];
-            if (k >= c->shortest && entry >= 0) note(d, c->words->size + entry, where);
+        for (size_t k = 1; k <= c->longest && i + k <= n; k++) {
+            if (!(node = trie_child(known->strings, node, s[i + k - 1]))) break;
+            if (k >= c->shortest) note(d, c->begin[block], known->entry[node], i + k <= lead ? TEXT | IN_LEAD : TEXT);
         }
     }
+}
+
+static void count_grams(const counter *c, size_t n, size_t lead, desk *d) {
+    size_t m = 0, in_lead = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!is_space(d->text[i])) d->dense[m++] = d->text[i];
+        if (i < lead) in_lead = m;
+    }
+    size_t edge = m < c->edge ? m : c->edge;
+    note_grams(c, CHARS, d->dense, m, in_lead, d);
+    note_grams(c, FIRST, d->dense, edge, 0, d);
+    note_grams(c, LAST, d->dense + m - edge, edge, 0, d);
 }
 
 /* Where the lead of a prepared text ends (text.lead); it begins at the first character that is no space. */
@@ -172,7 +187,8 @@ static void sort(desk *d) {
 
 /* How many occurrences a text of n characters can have. */
 static size_t most(const counter *c, size_t n) {
-    return (n + LEAD) * (1 + (c->longest < c->shortest ? 0 : (size_t)c->longest - c->shortest + 1));
+    size_t edges = 2 * (n < c->edge ? n : c->edge);
+    return (n + LEAD) + (n + LEAD + edges) * (c->longest < c->shortest ? 0 : (size_t)c->longest - c->shortest + 1);
 }
 
 /* Room that `counter_score` needs in `entries` and `values` for texts of these lengths. */
@@ -194,7 +210,7 @@ static int count_all(const counter *c, const segmenter *s, const code *codes, co
     int good = text && found && room_fit(&d.cutting, longest);
     row[0] = 0;
     for (size_t i = 0; good && i < texts; codes += lengths[i++]) {
-        d.text = text, d.folded = text + longest, d.collapsed = text + 2 * longest;
+        d.text = text, d.folded = text + longest, d.dense = text + 2 * longest;
         d.ends = found, d.found = found + longest, d.spare = d.found + most(c, longest), d.n_found = 0;
         size_t n = prepare(c, codes, lengths[i], &d), lead = c->lead > 1 ? lead_end(d.text, n) : 0;
         count_words(c, s, n, lead, &d);
@@ -217,20 +233,21 @@ static double damped(double count, const double *logs, size_t n_logs) {
     return 1 + (count < n_logs ? logs[(size_t)count] : log(count));
 }
 
-/* What `tfidf.py` makes of the counts, in place: 1 + log(count), each block of a row, words and n-grams, at unit
- * length under idf. logs: of 0..n_logs - 1, so that a logarithm is what the caller's library says it is. */
+/* What `tfidf.py` makes of the counts, in place: 1 + log(count), each block of a row at its length under idf. logs: of 0..n_logs - 1, so that a logarithm is what the caller's library says it is. */
 static void weigh(const counter *c, const float *idf, const double *logs, size_t n_logs, const int64_t *row,
                   size_t texts, const int32_t *entries, float *values) {
     for (size_t i = 0; i < texts; i++)
         for (int64_t k = row[i], end; k < row[i + 1]; k = end) {
             double sum = 0;
-            int word = entries[k] < c->words->size;
-            for (end = k; end < row[i + 1] && (entries[end] < c->words->size) == word; end++) {
+            int block = 0;
+            while (entries[k] >= c->begin[block + 1]) block++;
+            for (end = k; end < row[i + 1] && entries[end] < c->begin[block + 1]; end++) {
                 double value = damped(values[end], logs, n_logs) * idf[entries[end]];
                 sum += value * value;
             }
             double length = sqrt(sum);
-            for (int64_t j = k; j < end; j++) values[j] = (float)(damped(values[j], logs, n_logs) / length);
+            for (int64_t j = k; j < end; j++)
+                values[j] = (float)(damped(values[j], logs, n_logs) / length * c->share[block]);
         }
 }
 

@@ -21,7 +21,7 @@
 
 /* Raised whenever a function that is called from outside changes, together with VERSION in binding.py: a library
  * that was compiled from other sources is then left alone. */
-#define VERSION 3
+#define VERSION 4
 
 /* vocabulary.c */
 typedef struct {
