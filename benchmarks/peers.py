@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from hashlib import sha256
 from itertools import cycle
 from pathlib import Path
 from statistics import median
@@ -27,6 +28,7 @@ from train_default import DATA, ROOT, load, rows
 
 from jiesu_nlp.examples import check, fingerprint, scheme_of
 from jiesu_nlp.metrics import macro_f1
+from jiesu_nlp.models.store import model_folder
 from jiesu_nlp.models.task import Task, prepare_lesson
 from jiesu_nlp.neardup import near_duplicate_groups
 from jiesu_nlp.taxonomy import Taxonomy
@@ -37,10 +39,13 @@ def prepare(work: Path, names: Sequence[str]) -> None:
     """Train what is not there yet, on the rows that the packaged encoder has learned from too."""
     examples = load()
     same = work / "data"
-    if (work / "split.json").exists() and (not same.exists() or same.read_text() != fingerprint(examples)):
-        raise SystemExit(f"{work} was prepared with other data; remove it, and run this again")
+    # The accurate model's file holds a hash of the default one's.
+    packaged = sha256((model_folder("accurate") / "model.json").read_bytes()).hexdigest()
+    stamp = f"{fingerprint(examples)} {packaged}"
+    if (work / "split.json").exists() and (not same.exists() or same.read_text() != stamp):
+        raise SystemExit(f"{work} was prepared with other data or models; remove it, and run this again")
     if not (work / "split.json").exists():
-        same.write_text(fingerprint(examples))
+        same.write_text(stamp)
         taxonomy = scheme_of(examples, None)
         targets, _ = check(examples, taxonomy)
         groups, weights = near_duplicate_groups(examples.texts), np.array(examples.weight, np.float32)
@@ -109,7 +114,8 @@ class Worker:
             text=True,
             env=os.environ | one_thread,
         )
-        self.answer()
+        if not self.process.stdout.readline():
+            raise SystemExit(f"{name} does not start; `python {peer_models.__file__} {work} {name}` says why")
         self.cold = time.perf_counter() - begin
 
     def tell(self, order: dict) -> None:
