@@ -1,8 +1,9 @@
 """From a text to counted features: words and character n-grams, with the title counted more, and both ends apart.
 
 A complaint begins with its matter and ends with what is asked; between them is what happened. So the
-n-grams of the first and of the last characters are counted once more, as blocks of their own. Places that a publisher replaced by codes (A市, A3区) and the names of Beijing's districts are
-dropped in front of 市, 区 and 县: they say where, not what.
+n-grams of the first and of the last characters are counted once more, as blocks of their own. Places
+that a publisher replaced by codes (A市, A3区) and the names of Beijing's districts are dropped in front
+of 市, 区 and 县: they say where, not what.
 """
 
 import math
@@ -44,7 +45,7 @@ class FeatureConfig:
         """Check the lengths and the weight.
 
         Raises:
-            ValueError: not whole numbers, or lengths that no n-gram can have.
+            ValueError: not whole numbers, or lengths that no n-gram or end can have.
         """
         values = (self.char_min, self.char_max, self.lead_weight)
         if not all(type(value) is int and 1 <= value <= _MOST for value in values) or self.char_min > self.char_max:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,7 +52,10 @@ def model(blocks, config):
 
 
 @settings(deadline=None)
-@given(st.lists(TEXTS, min_size=1, max_size=5), st.sampled_from([(1, 3, 3, 30), (2, 2, 1, 3), (1, 5, 2, 1), (1, 2, 3, 0)]))
+@given(
+    st.lists(TEXTS, min_size=1, max_size=5),
+    st.sampled_from([(1, 3, 3, 30), (2, 2, 1, 3), (1, 5, 2, 1), (1, 2, 3, 0)]),
+)
 def test_features_and_scores_are_those_of_the_definition(texts, shape):
     config = FeatureConfig(*shape)
     counted = [count_features(text, config) for text in texts]
@@ -88,7 +92,18 @@ def test_a_word_that_only_the_cut_lead_has_counts_nothing_where_the_lead_weighs_
 
 
 @pytest.mark.parametrize(
-    "shape", [(5, 3, 3), (0, 3, 3), (1, 3, 0), (1, 3.0, 3), (1, 99, 3), (1, 3, 3, -1), (1, 3, 3, 9999), (1, 3, 3, None)]
+    "shape",
+    [
+        (5, 3, 3, 30),
+        (0, 3, 3, 30),
+        (1, 3, 0, 30),
+        (1, 3.0, 3, 30),
+        (1, 99, 3, 30),
+        (1, 3, 3, -1),
+        (1, 3, 3, 9999),
+        (1, 3, 3, None),
+        (1, 3, 3, True),
+    ],
 )
 def test_features_that_cannot_be_are_refused(shape, tmp_path):
     with pytest.raises(ValueError, match="length"):
@@ -96,9 +111,21 @@ def test_features_that_cannot_be_are_refused(shape, tmp_path):
     made = model([["中"], ["中"]], FeatureConfig())
     made.save(str(tmp_path))
     meta = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
-    meta["features"] = dict(zip(("char_min", "char_max", "lead_weight", "edge"), shape, strict=False))
+    meta["features"] = dict(zip(("char_min", "char_max", "lead_weight", "edge"), shape, strict=True))
     (tmp_path / "model.json").write_text(json.dumps(meta), encoding="utf-8")
     with pytest.raises(ModelFormatError):
+        TfidfModel.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("change", [{"features": {}}, {"idf": 0.0}, {"idf": 1e38}])
+def test_a_model_without_its_shape_or_with_no_weighing_idf_is_refused(change, tmp_path):
+    made = model([["中"], ["中"]], FeatureConfig())
+    if "idf" in change:
+        made = replace(made, idf=np.full_like(made.idf, change.pop("idf")), scale=np.full_like(made.scale, 9))
+    made.save(str(tmp_path))
+    meta = json.loads((tmp_path / "model.json").read_text(encoding="utf-8")) | change
+    (tmp_path / "model.json").write_text(json.dumps(meta), encoding="utf-8")
+    with pytest.raises(ModelFormatError, match=r"malformed|none that a text"):
         TfidfModel.load(str(tmp_path))
 
 

@@ -29,6 +29,7 @@ from jiesu_nlp.taxonomy import Taxonomy
 MIN_TICKETS = 3
 """A vocabulary entry must occur in this many different tickets, so that none gives one away."""
 _FEW = 6
+"""Classes of a head up to which they are ways of asking, mixed in their words, rather than topics."""
 _ABSENT_MARGIN = -2.0
 _OTHER_HEADS = 0.3
 _SMOOTHING = 0.1
@@ -40,9 +41,9 @@ class FitConfig:
 
     Attributes:
         c: inverse regularisation of the machines. c_calibrator: of the calibrators.
-        c_few, c_calibrator_few: the same for heads of up to six, mixed classes, such as intent and recurrence.
+        c_few, c_calibrator_few: the same for heads of at most six classes, such as intent and recurrence.
         folds: number of folds for the margins that the calibrators are fitted on.
-        max_features: features kept, those that say most.
+        max_features: features kept, those whose largest weight times the sum of their values is largest.
     """
 
     c: float = 0.5

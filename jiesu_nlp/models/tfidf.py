@@ -80,8 +80,9 @@ class TfidfModel:
     @cached_property
     def _number(self) -> list[dict[str, int]]:
         """The numbers of each block's entries."""
-        begins = np.cumsum([0, *map(len, self._blocks)]).tolist()
-        return [{entry: i for i, entry in enumerate(block, at)} for block, at in zip(self._blocks, begins, strict=False)]
+        begins = np.cumsum([0, *map(len, self._blocks[:-1])]).tolist()
+        pairs = zip(self._blocks, begins, strict=True)
+        return [{entry: i for i, entry in enumerate(block, at)} for block, at in pairs]
 
     @cached_property
     def _dense(self) -> FloatArray:
@@ -187,12 +188,17 @@ class TfidfModel:
             lines = (arrays[name].tobytes().decode() for name in _VOCABULARY)
             blocks = [tuple(entries.split("\n")) if entries else () for entries in lines]
             config = FeatureConfig(**meta["features"])
+            if config.to_dict() != meta["features"]:
+                raise KeyError(*config.to_dict().keys() - meta["features"].keys())
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFormatError(f"{folder}: model.json or the vocabulary is malformed ({error!r})") from error
         features, columns = sum(map(len, blocks)), width(taxonomy)
         shapes = {"idf": (features,), "weights": (features, columns), "scale": (columns,), "bias": (columns,)}
         check_arrays(folder, arrays, shapes)
         kept = {name: arrays[name] for name in shapes}
+        largest = 127.0 * float(np.abs(kept["scale"]).max(initial=0)) * float(kept["idf"].max(initial=0))
+        if kept["idf"].min(initial=1) < 1 or largest > np.finfo(np.float32).max:
+            raise ModelFormatError(f"{folder}: idf or scale are none that a text could be weighed by; train again")
         return cls(taxonomy, *blocks, config=config, meta=meta, **kept)
 
 

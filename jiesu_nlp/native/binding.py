@@ -58,7 +58,7 @@ def address(array: NDArray[Any]) -> Any:
 
 def _declared(lib: ctypes.CDLL) -> ctypes.CDLL:
     """State each function's types, which ctypes would guess wrongly for pointers."""
-    pointer, text, size, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint32
+    pointer, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
     signatures: dict[str, tuple[Any, list[Any]]] = {
         "segmenter_new": (pointer, [pointer] * 3 + [size]),
         "segmenter_read": (ctypes.c_long, [pointer, text, size]),

@@ -233,7 +233,8 @@ static double damped(double count, const double *logs, size_t n_logs) {
     return 1 + (count < n_logs ? logs[(size_t)count] : log(count));
 }
 
-/* What `tfidf.py` makes of the counts, in place: 1 + log(count), each block of a row at its length under idf. logs: of 0..n_logs - 1, so that a logarithm is what the caller's library says it is. */
+/* What `tfidf.py` makes of the counts, in place: 1 + log(count), each block of a row at its share's length under
+ * idf. logs: of 0..n_logs - 1, so that a logarithm is what the caller's library says it is. */
 static void weigh(const counter *c, const float *idf, const double *logs, size_t n_logs, const int64_t *row,
                   size_t texts, const int32_t *entries, float *values) {
     for (size_t i = 0; i < texts; i++)

@@ -28,7 +28,6 @@ typedef struct {
     trie *strings;
     int32_t *entry; /* by node: the number of a string, -1 for a mere prefix */
     uint32_t room;
-    int32_t size;
 } vocabulary;
 vocabulary *vocabulary_new(const code *, const uint32_t *lengths, size_t strings);
 void vocabulary_free(vocabulary *);

@@ -30,7 +30,7 @@ static int put(vocabulary *v, const code *s, size_t n, int32_t number) {
 API vocabulary *vocabulary_new(const code *codes, const uint32_t *lengths, size_t strings) {
     vocabulary *v = calloc(1, sizeof *v);
     if (!v) return NULL;
-    *v = (vocabulary){.strings = trie_new(strings), .size = (int32_t)strings};
+    *v = (vocabulary){.strings = trie_new(strings)};
     int good = v->strings != NULL;
     for (size_t i = 0; good && i < strings; codes += lengths[i++]) good = put(v, codes, lengths[i], (int32_t)i);
     if (good) return v;
