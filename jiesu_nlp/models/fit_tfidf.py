@@ -98,11 +98,15 @@ def fit(
     said = np.abs(full).max(axis=1) * np.asarray(matrix.sum(axis=0)).ravel()
     keep = np.sort(np.argsort(-said, kind="stable")[: config.max_features])
     quantised, scale = _quantise(full[keep])
-    kept = np.split(keep, np.searchsorted(keep, np.cumsum([len(block) for block in entries])[:-1]))
     names = np.array([entry for block in entries for entry in block], object)
+    blocks = np.split(keep, np.searchsorted(keep, np.cumsum([len(block) for block in entries])[:-1]))
+    words, chars, first, last = (tuple(names[block]) for block in blocks)
     model = TfidfModel(
         taxonomy,
-        *(tuple(names[block]) for block in kept),
+        words,
+        chars,
+        first,
+        last,
         idf[keep],
         quantised,
         scale,

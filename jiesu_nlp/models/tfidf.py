@@ -186,20 +186,20 @@ class TfidfModel:
         taxonomy = stored_taxonomy(folder, meta)
         try:
             lines = (arrays[name].tobytes().decode() for name in _VOCABULARY)
-            blocks = [tuple(entries.split("\n")) if entries else () for entries in lines]
+            words, chars, first, last = (tuple(entries.split("\n")) if entries else () for entries in lines)
             config = FeatureConfig(**meta["features"])
             if config.to_dict() != meta["features"]:
                 raise KeyError(*config.to_dict().keys() - meta["features"].keys())
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFormatError(f"{folder}: model.json or the vocabulary is malformed ({error!r})") from error
-        features, columns = sum(map(len, blocks)), width(taxonomy)
+        features, columns = sum(map(len, (words, chars, first, last))), width(taxonomy)
         shapes = {"idf": (features,), "weights": (features, columns), "scale": (columns,), "bias": (columns,)}
         check_arrays(folder, arrays, shapes)
         kept = {name: arrays[name] for name in shapes}
         largest = 127.0 * float(np.abs(kept["scale"]).max(initial=0)) * float(kept["idf"].max(initial=0))
-        if kept["idf"].min(initial=1) < 1 or largest > np.finfo(np.float32).max:
+        if kept["idf"].min(initial=1) < 1 or largest > float(np.finfo(np.float32).max):
             raise ModelFormatError(f"{folder}: idf or scale are none that a text could be weighed by; train again")
-        return cls(taxonomy, *blocks, config=config, meta=meta, **kept)
+        return cls(taxonomy, words, chars, first, last, config=config, meta=meta, **kept)
 
 
 _VOCABULARY = ("words", "chars", "first", "last")
