@@ -9,6 +9,7 @@ from scipy import sparse
 from scipy.sparse import linalg
 
 from jiesu_nlp.features import BLOCK_SHARES, FeatureConfig
+from jiesu_nlp.metrics import expected_calibration_error
 from jiesu_nlp.models.fit_tfidf import FitConfig, _vectorise, fit
 from jiesu_nlp.taxonomy import Taxonomy
 
@@ -33,6 +34,12 @@ def _idf(model):
     """The idf of each entry, by its block and itself."""
     blocks = (model.words, model.chars, model.first, model.last)
     return dict(zip([(b, entry) for b, block in enumerate(blocks) for entry in block], model.idf, strict=True))
+
+
+def test_few_rows_do_not_make_it_shy(texts):
+    target, groups = {"label": np.repeat([0, 1], 30)}, np.arange(len(texts))
+    p = fit(texts, target, Taxonomy.from_values({"label": ["水", "车"]}), groups)[1]["label"]
+    assert expected_calibration_error(p, target["label"]) < 0.1
 
 
 def test_a_model_reads_what_it_was_fitted_on(texts, models):

@@ -30,6 +30,8 @@ MIN_TICKETS = 3
 """A vocabulary entry must occur in this many different tickets, so that none gives one away."""
 _FEW = 6
 """Classes of a head up to which they are ways of asking, mixed in their words, rather than topics."""
+_MANY = 5000
+"""Rows below which a calibrator is held less tightly: its penalty stands against a sum over the rows."""
 _ABSENT_MARGIN = -2.0
 _OTHER_HEADS = 0.3
 _SMOOTHING = 0.1
@@ -241,7 +243,8 @@ def _calibrator(
     if len(classes) < 2:
         b[classes] = 0.0
         return w.astype(np.float32), b.astype(np.float32)
-    logistic = LogisticRegression(C=config.c_calibrator if k > _FEW else config.c_calibrator_few, max_iter=2000)
+    c = (config.c_calibrator if k > _FEW else config.c_calibrator_few) * max(1.0, _MANY / known.sum())
+    logistic = LogisticRegression(C=c, max_iter=2000)
     logistic.fit(margins[known] * scale, target[known], sample_weight=weight[known])
     coef, intercept = logistic.coef_, logistic.intercept_
     if len(classes) == 2:
