@@ -30,7 +30,7 @@ MIN_TICKETS = 3
 """A vocabulary entry must occur in this many different tickets, so that none gives one away."""
 _FEW = 6
 """Classes of a head up to which they are ways of asking, mixed in their words, rather than topics."""
-_MANY = 5000
+_MANY = 2000
 """Rows below which a calibrator is held less tightly: its penalty stands against a sum over the rows."""
 _ABSENT_MARGIN = -2.0
 _OTHER_HEADS = 0.3
