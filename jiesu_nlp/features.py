@@ -53,7 +53,7 @@ class FeatureConfig:
                 f"lengths of n-grams and the weight of the lead are 1 to {_MOST}, the shorter length first"
             )
         if type(self.edge) is not int or not 0 <= self.edge <= _MOST_EDGE:
-            raise ValueError(f"the length of an end is 0 to {_MOST_EDGE} characters")
+            raise ValueError(f"lengths of an end are 0 to {_MOST_EDGE} characters")
 
     def to_dict(self) -> dict[str, int]:
         """JSON-ready form."""

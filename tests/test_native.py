@@ -106,7 +106,7 @@ def test_a_word_that_only_the_cut_lead_has_counts_nothing_where_the_lead_weighs_
     ],
 )
 def test_features_that_cannot_be_are_refused(shape, tmp_path):
-    with pytest.raises(ValueError, match="length"):
+    with pytest.raises(ValueError, match="lengths"):
         FeatureConfig(*shape)
     made = model([["中"], ["中"]], FeatureConfig())
     made.save(str(tmp_path))

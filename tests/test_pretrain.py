@@ -158,7 +158,8 @@ def test_pieces_are_in_order_and_bounded(tokens, length, share, windows):
     assert all(len(piece) <= length - 2 for piece in pieces)
     assert (np.diff(every) > 0).all()
     assert len(every) == min(tokens, (length - 2) * windows)
-    assert not tokens or windows > 1 or share <= 0.5 or every[0] == 0
+    half_of_one = length == 3 and share == 0.5  # rounds to none
+    assert not tokens or windows > 1 or share < 0.5 or half_of_one or every[0] == 0
 
 
 @given(st.lists(st.integers(1, 70), max_size=30))
