@@ -14,6 +14,7 @@ from jiesu_nlp.models.fit_tfidf import FitConfig, _vectorise, fit
 from jiesu_nlp.taxonomy import Taxonomy
 
 KEPT = 500
+TARGET = np.repeat([0, 1], 30)
 
 
 @pytest.fixture(scope="module")
@@ -23,23 +24,24 @@ def texts():
 
 
 @pytest.fixture(scope="module")
-def models(texts):
-    """All features, and the few that say most."""
+def fits(texts):
+    """Models and probabilities out-of-fold: of all features, and of the few that say most."""
     taxonomy, groups = Taxonomy.from_values({"label": ["水", "车"]}), np.arange(len(texts))
-    target = {"label": np.repeat([0, 1], 30)}
-    return [fit(texts, target, taxonomy, groups, config=FitConfig(max_features=n))[0] for n in (10**6, KEPT)]
+    return [fit(texts, {"label": TARGET}, taxonomy, groups, config=FitConfig(max_features=n)) for n in (10**6, KEPT)]
+
+
+@pytest.fixture(scope="module")
+def models(fits):
+    return [model for model, _ in fits]
 
 
 def _idf(model):
     """The idf of each entry, by its block and itself."""
-    blocks = (model.words, model.chars, model.first, model.last)
-    return dict(zip([(b, entry) for b, block in enumerate(blocks) for entry in block], model.idf, strict=True))
+    return dict(zip([(b, entry) for b, block in enumerate(model._blocks) for entry in block], model.idf, strict=True))
 
 
-def test_few_rows_do_not_make_it_shy(texts):
-    target, groups = {"label": np.repeat([0, 1], 30)}, np.arange(len(texts))
-    p = fit(texts, target, Taxonomy.from_values({"label": ["水", "车"]}), groups)[1]["label"]
-    assert expected_calibration_error(p, target["label"]) < 0.1
+def test_few_rows_do_not_make_it_shy(fits):
+    assert expected_calibration_error(fits[0][1]["label"], TARGET) < 0.1
 
 
 def test_a_model_reads_what_it_was_fitted_on(texts, models):
