@@ -2,7 +2,8 @@
 
 Patterns stand in ``data/labels/cues.csv``, one regular expression a row, over normalised text.
 A span does not count where its clause negates it, asks about it or speaks of it in general;
-hazards, in addition, not where they are past.
+hazards, in addition, only where they are there now: not in the past, and, of most, only if the
+sentence says so or the whole text is one short report.
 """
 
 import re
@@ -18,6 +19,10 @@ from jiesu_nlp.text import normalise
 RECURRENCE_KINDS = ("repeated", "unanswered", "long_standing", "periodic", "collective", "ageing")
 
 _WINDOW = 40
+_SHORT = 40
+"""Characters up to which a text that names a danger is a report of it, not a story."""
+_STORY = 250
+"""Characters from which on 现在 and 今天 stand in a story; only words for this very moment (刚才, 快来) count there."""
 _CLAUSE_START = re.compile(r".*[,。;!?\n:、]", re.DOTALL)
 _SENTENCE_START = re.compile(r".*[。!;\n]", re.DOTALL)
 _SENTENCE = re.compile(r"[^。!\n]*")
@@ -27,14 +32,6 @@ _QUESTION = re.compile(
 _NEGATION = re.compile(
     r"(?:没有?|未曾?|从未|并未|不曾|不是|不会|勿|第一次|无(?![数法证照牌奈故良视赖障名缘人])|"
     r"(?<![分特个级区性告识辨类])别(?![墅的人处]))[^,。;!?\n]{0,3}$"
-)
-_GENERAL = re.compile(
-    r"如果|假如|万一|一旦|若|倘若|防止|避免|预防|以免|以防|杜绝|担心|害怕|怕|可能|容易|导致|造成|会(?=发生|出现)|风险|隐患|"
-    r"稍有不慎|早晚|就会|至今|经常|时常|常常|总是|有时|偶尔|每次|多次|几次|次数|屡次|数不胜数|叫天不应|演练|培训|宣传|讲座|知识|应急预案|建议|报警器|装置"
-)
-_PAST = re.compile(
-    r"去年|前年|上次|上回|上个?月|上周|曾经?|之前|此前|以前|当时|那次|那年|昨天|前天|几年前|年前|月前|[困漏落到火生现]过|"
-    r"\d{1,4}年|\d{1,2}月|已(?:经)?(?:修好|处理|解决|救出|扑灭)|后来|事后|终于"
 )
 _NAMED = re.compile(r"\{([a-z]+)\}")
 _ASKED = re.compile(r"[^,。!?\n]{0,4}(?:吗|(?<![什怎这那多要])么)[?,。]?")
@@ -66,27 +63,36 @@ def find_cues(text: str) -> list[Cue]:
     taken: dict[str, bytearray] = defaultdict(lambda: bytearray(len(folded)))
     patterns, starts = _patterns()
     for number, match in starts.find(folded):
-        (kind, basis), (start, end) = patterns[number], match.span()
-        if end > start and taken[kind].find(1, start, end) < 0 and _counts(folded, start, end, kind):
+        (kind, basis, now), (start, end) = patterns[number], match.span()
+        if end > start and taken[kind].find(1, start, end) < 0 and _counts(folded, start, end, kind, now):
             taken[kind][start:end] = b"\1" * (end - start)
             found.append(Cue(start, end, text[start:end], kind, basis))
     return sorted(found, key=_BY_PLACE)
 
 
-def _counts(text: str, start: int, end: int, kind: str) -> bool:
+def _counts(text: str, start: int, end: int, kind: str, now: bool) -> bool:
     before = text[_behind(_CLAUSE_START, text, start) : start]
     after = _SENTENCE.match(text, end, end + 30)[0]  # type: ignore[index]  # it matches nothing, too
     if kind.startswith("hazard"):
         sentence = text[_behind(_SENTENCE_START, text, start) : end] + after
-        return not (
-            _NEGATION.search(before)
-            or _QUESTION.search(sentence)
-            or _GENERAL.search(sentence)
-            or _PAST.search(sentence)
-        )
+        return not _NEGATION.search(before) and _is_now(sentence, len(text), now)
     question = _QUESTION.search(before) or _ASKED.match(after)
     habit = kind == "periodic" and _FIRST_PERSON_HABIT.search(before) and _GOES.match(after)
     return not (_NEGATION.search(before) or question or habit)
+
+
+def _is_now(sentence: str, length: int, asked: bool) -> bool:
+    """Whether a sentence tells of a danger that is there now, in a text of some length.
+
+    Args:
+        asked: it must say so; what most people say only when it happens need not.
+    """
+    says = {name: bool(words.search(sentence)) for name, words in _times().items()}
+    if says["past"] or says["acute"]:
+        return not says["past"]
+    if says["general"] or _QUESTION.search(sentence):
+        return False
+    return not asked or length <= _SHORT or (says["now"] and length <= _STORY)
 
 
 def _behind(mark: re.Pattern[str], text: str, place: int) -> int:
@@ -97,12 +103,24 @@ def _behind(mark: re.Pattern[str], text: str, place: int) -> int:
 
 
 @cache
-def _patterns() -> tuple[list[tuple[str, str]], Starts]:
-    """Kind and basis of each row of ``cues.csv``, and its patterns, to be looked for together.
+def _patterns() -> tuple[list[tuple[str, str, bool]], Starts]:
+    """Of each row of ``cues.csv`` the kind, the basis and whether it must be said to be now; all their patterns."""
+    rows = packaged_table("cues", "kind", "pattern", "basis", "note", "now")
+    found = [(row["kind"], row["basis"], bool(row["now"])) for row in rows]
+    return found, Starts([_compiled(row["pattern"]) for row in rows])
 
-    A name in braces stands for the alternatives of ``cue_words.csv``.
-    """
-    words = {row["name"]: row["words"] for row in packaged_table("cue_words", "name", "words", "note")}
-    rows = packaged_table("cues", "kind", "pattern", "basis", "note")
-    compiled = [re.compile(_NAMED.sub(lambda m: words[m[1]], row["pattern"]), re.ASCII) for row in rows]
-    return [(row["kind"], row["basis"]) for row in rows], Starts(compiled)
+
+@cache
+def _times() -> dict[str, re.Pattern[str]]:
+    """Words that say when: past, at this moment, now, in general."""
+    return {name: _compiled(f"{{{name}}}") for name in ("past", "acute", "now", "general")}
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """A name in braces stands for the alternatives of ``cue_words.csv``."""
+    return re.compile(_NAMED.sub(lambda name: f"(?:{_words()[name[1]]})", pattern), re.ASCII)
+
+
+@cache
+def _words() -> dict[str, str]:
+    return {row["name"]: row["words"] for row in packaged_table("cue_words", "name", "words", "note")}

@@ -1,6 +1,6 @@
 """How to dispatch (派单): the first rule of ``data/labels/handling.csv`` that fits."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from jiesu_nlp.taxonomy import packaged_table
@@ -22,6 +22,14 @@ class Handling:
     line: str = ""
 
 
+def emergency_line(cues: Iterable[str]) -> str:
+    """The line that hazards belong to, ``""`` without any.
+
+    Of several the one with the highest number, the most particular: 110 is for what has no other.
+    """
+    return max((kind.removeprefix("hazard:") for kind in cues if kind.startswith("hazard:")), default="")
+
+
 def decide(intent: str, department: str, assisting: bool, cues: Collection[str]) -> Handling:
     """Apply the table of rules; an empty cell of a rule fits everything.
 
@@ -29,7 +37,7 @@ def decide(intent: str, department: str, assisting: bool, cues: Collection[str])
         cues: kinds of the cues found in the text; ``hazard:119`` fits the rules for ``hazard``.
     """
     kinds = {kind.split(":")[0] for kind in cues}
-    line = next((kind.split(":")[1] for kind in sorted(cues) if kind.startswith("hazard:")), "")
+    line = emergency_line(cues)
     for rule in packaged_table("handling", *_COLUMNS):
         if (
             (not rule["cue"] or rule["cue"] in kinds)

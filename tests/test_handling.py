@@ -1,7 +1,14 @@
+import json
+
 import pytest
+from conftest import ROOT, SAMPLES
 
 from jiesu_nlp.cues import find_cues
-from jiesu_nlp.handling import decide
+from jiesu_nlp.handling import decide, emergency_line
+from jiesu_nlp.neardup import near_duplicate_groups
+from jiesu_nlp.taxonomy import Taxonomy
+
+EMERGENCIES = ROOT / "data" / "emergencies"
 
 
 def _kinds(text):
@@ -20,6 +27,12 @@ def _kinds(text):
         ("外墙皮坠落砸到车了", "hazard:110"),
         ("外墙瓷砖正在往下掉,砸到车了", "hazard:110"),
         ("路口刚刚发生车祸", "hazard:122"),
+        ("家里燃气管道漏气", "hazard:119"),
+        ("楼道里有煤气味,怀疑漏气", "hazard:119"),
+        ("高压线断了掉在地上", "hazard:110"),
+        ("老人晕倒了,叫不醒", "hazard:120"),
+        ("路灯坏了,反映了很久没人管。刚才有个老人在路口晕倒了,叫不醒,请派人来", "hazard:120"),
+        ("孩子走丢了怎么办,刚才还在公园门口", "hazard:110"),
         ("已经反映多次", "repeated"),
         ("向物业反映了五次", "repeated"),
         ("物业承诺月底修好,至今没动静", "unanswered"),
@@ -47,6 +60,12 @@ def test_cues_are_found(text, kind):
         "电梯老坏,怕有人被困电梯",
         "老人在电梯里被困过两次",
         "经常有人被困在电梯里",
+        "上周楼道着火,火已经扑灭了",
+        "煤气费怎么交",
+        "听说附近有人持刀,是不是谣言",
+        "被车撞了,保险公司不肯理赔",
+        "气得我要吐血",
+        "我住院时有位护士晕倒了," + "后来的事说来话长," * 30 + "现在还没有结论",
     ],
 )
 def test_hazards_negated_past_or_in_general_do_not_count(text):
@@ -83,3 +102,37 @@ def test_rules(intent, department, assisting, cues, code, article):
     handling = decide(intent, department, assisting, cues)
     assert handling.code == code and article in handling.basis
     assert handling.line == ("119" if code == "emergency" else "")
+
+
+def test_the_more_particular_line_is_called():
+    assert emergency_line({"hazard:110", "hazard:119", "repeated"}) == "119"
+    assert emergency_line({"repeated"}) == ""
+
+
+def _emergencies(name):
+    return [json.loads(row) for row in (EMERGENCIES / f"{name}.jsonl").open(encoding="utf-8")]
+
+
+def _line(text):
+    return emergency_line(cue.kind for cue in find_cues(text))
+
+
+@pytest.mark.parametrize(("name", "found", "false"), [("known", 0.85, 0.02), ("unseen", 0.6, 0.08)])
+def test_emergencies_are_told_from_what_only_sounds_like_one(name, found, false):
+    rows = _emergencies(name)
+    said = {
+        bool(asked): [bool(_line(row["text"])) for row in rows if bool(row["line"]) == asked] for asked in (True, False)
+    }
+    assert sum(said[True]) >= found * len(said[True])
+    assert sum(said[False]) <= false * len(said[False])
+
+
+def test_unseen_emergencies_are_like_none_that_is_known():
+    samples = [json.loads(row)["body"] for row in (SAMPLES / "emergencies.jsonl").open(encoding="utf-8")]
+    known = samples + [row["text"] for row in _emergencies("known")]
+    unseen = _emergencies("unseen")
+    groups = near_duplicate_groups([*known, *(row["text"] for row in unseen)], similarity=0.5)
+    assert not set(groups[: len(known)]) & set(groups[len(known) :])
+    taxonomy = Taxonomy.load()
+    for row in unseen:
+        assert all(str(row[head]) in taxonomy.codes(head) for head in taxonomy.heads)

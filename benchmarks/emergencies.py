@@ -1,0 +1,48 @@
+"""How well emergencies are told from what only sounds like one (data/emergencies/).
+
+python benchmarks/emergencies.py
+"""
+
+from collections.abc import Iterable
+
+from train_default import DATA, ROOT, rows
+
+from jiesu_nlp.cues import find_cues
+from jiesu_nlp.handling import emergency_line
+from jiesu_nlp.text import join_fields
+
+REAL = ("messages", "hangzhou_board", "beijing_letters", "river_tickets")
+"""Letters to leaders and tickets about rivers: next to none of them is an emergency."""
+
+
+def line(text: str) -> str:
+    """The line that a text is passed on to, or nothing."""
+    return emergency_line(cue.kind for cue in find_cues(text))
+
+
+def report(name: str, texts: Iterable[dict[str, str]]) -> None:
+    said = [(row["line"], line(row["text"])) for row in texts]
+    real = [(asked, got) for asked, got in said if asked]
+    found = sum(bool(got) for _, got in real)
+    false = sum(bool(got) for asked, got in said if not asked)
+    print(
+        f"{name:<20} emergencies found {found} of {len(real)} = {found / len(real):.2f}, with their line "
+        f"{sum(asked == got for asked, got in real)}; others taken for one {false} of {len(said) - len(real)}"
+    )
+
+
+def main() -> None:
+    for name in ("known", "unseen"):
+        texts = rows(ROOT / "data" / "emergencies" / f"{name}.jsonl")
+        for style in sorted({row["style"] for row in texts}):
+            report(f"{name}, {style}", (row for row in texts if row["style"] == style))
+    samples = rows(ROOT / "data" / "samples" / "emergencies.jsonl")
+    report("known, samples", ({"line": row["line"], "text": row["body"]} for row in samples))
+    for name in REAL:
+        real = rows(DATA / f"{name}.jsonl")
+        taken = sum(bool(line(join_fields(row.get("title"), row["body"]))) for row in real)
+        print(f"{name:<20} taken for one {taken} of {len(real)}")
+
+
+if __name__ == "__main__":
+    main()
