@@ -25,10 +25,10 @@ def report(name: str, texts: Iterable[dict[str, str]]) -> None:
     real = [(asked, got) for asked, got in said if asked]
     found = sum(bool(got) for _, got in real)
     false = sum(bool(got) for asked, got in said if not asked)
-    print(
-        f"{name:<20} emergencies found {found} of {len(real)} = {found / len(real):.2f}, with their line "
-        f"{sum(asked == got for asked, got in real)}; others taken for one {false} of {len(said) - len(real)}"
-    )
+    if real:
+        right = sum(asked == got for asked, got in real)
+        print(f"{name:<20} emergencies found {found} of {len(real)} = {found / len(real):.2f}, with their line {right}")
+    print(f"{name:<20} others taken for one {false} of {len(said) - len(real)}")
 
 
 def main() -> None:

@@ -24,14 +24,22 @@ _SHORT = 40
 _STORY = 250
 """Characters from which on 现在 and 今天 stand in a story; only words for this very moment (刚才, 快来) count there."""
 _CLAUSE_START = re.compile(r".*[,。;!?\n:、]", re.DOTALL)
-_SENTENCE_START = re.compile(r".*[。!;\n]", re.DOTALL)
-_SENTENCE = re.compile(r"[^。!\n]*")
+_SENTENCE_START = re.compile(r".*[。!?;\n]", re.DOTALL)
+_SENTENCE = re.compile(r"[^。!;\n]*")
+_CLAUSE = re.compile(r"[^,。;!?\n:、]*")
 _QUESTION = re.compile(
     r"是不是|是否|会不会|有没有|吗[?,。]?|如何|怎么办|怎样|怎么(?:处理|预防|避免|报|防|判断|识别)|该打(?:什么|哪)"
+)
+# 怎么办 and 有没有人来救 are asked by those to whom it happens.
+_HAZARD_QUESTION = re.compile(
+    r"是不是|有没有(?:规定|标准|政策|办法)|是否|会不会|吗[?,。]?|如何|怎样|怎么(?:处理|预防|避免|报|防|判断|识别|制止)|该打(?:什么|哪)"
 )
 _NEGATION = re.compile(
     r"(?:没有?|未曾?|从未|并未|不曾|不是|不会|勿|第一次|无(?![数法证照牌奈故良视赖障名缘人])|"
     r"(?<![分特个级区性告识辨类])别(?![墅的人处]))[^,。;!?\n]{0,3}$"
+)
+_UNDONE = re.compile(
+    r"(?:没有?|并未|未曾?|不会)(?:再|被)?(?:着火|起火|冒烟|困|关|夹|掉|落|晕|昏|骨折|走失|丢|塌|泄漏|泄露|漏|受伤|撞|打|出血|中毒|触电|爆)"
 )
 _NAMED = re.compile(r"\{([a-z]+)\}")
 _ASKED = re.compile(r"[^,。!?\n]{0,4}(?:吗|(?<![什怎这那多要])么)[?,。]?")
@@ -63,36 +71,42 @@ def find_cues(text: str) -> list[Cue]:
     taken: dict[str, bytearray] = defaultdict(lambda: bytearray(len(folded)))
     patterns, starts = _patterns()
     for number, match in starts.find(folded):
-        (kind, basis, now), (start, end) = patterns[number], match.span()
-        if end > start and taken[kind].find(1, start, end) < 0 and _counts(folded, start, end, kind, now):
+        (kind, basis, must_say), (start, end) = patterns[number], match.span()
+        if end > start and taken[kind].find(1, start, end) < 0 and _counts(folded, start, end, kind, must_say):
             taken[kind][start:end] = b"\1" * (end - start)
             found.append(Cue(start, end, text[start:end], kind, basis))
     return sorted(found, key=_BY_PLACE)
 
 
-def _counts(text: str, start: int, end: int, kind: str, now: bool) -> bool:
-    before = text[_behind(_CLAUSE_START, text, start) : start]
+def _counts(text: str, start: int, end: int, kind: str, must_say: bool) -> bool:
+    clause = _behind(_CLAUSE_START, text, start)
+    before = text[clause:start]
     after = _SENTENCE.match(text, end, end + 30)[0]  # type: ignore[index]  # it matches nothing, too
     if kind.startswith("hazard"):
+        own = text[clause:end] + _CLAUSE.match(after)[0]  # type: ignore[index]
         sentence = text[_behind(_SENTENCE_START, text, start) : end] + after
-        return not _NEGATION.search(before) and _is_now(sentence, len(text), now)
+        negated = _NEGATION.search(before) or _UNDONE.search(text, start, end)
+        return not negated and _is_now(own, sentence, len(text), must_say)
     question = _QUESTION.search(before) or _ASKED.match(after)
     habit = kind == "periodic" and _FIRST_PERSON_HABIT.search(before) and _GOES.match(after)
     return not (_NEGATION.search(before) or question or habit)
 
 
-def _is_now(sentence: str, length: int, asked: bool) -> bool:
-    """Whether a sentence tells of a danger that is there now, in a text of some length.
+def _is_now(clause: str, sentence: str, length: int, must_say: bool) -> bool:
+    """Whether a clause of a sentence tells of a danger that is there now, in a text of some length.
 
     Args:
-        asked: it must say so; what most people say only when it happens need not.
+        must_say: the sentence must say so; what most people say only when it happens need not.
     """
-    says = {name: bool(words.search(sentence)) for name, words in _times().items()}
-    if says["past"] or says["acute"]:
-        return not says["past"]
-    if says["general"] or _QUESTION.search(sentence):
+    past, acute, now, general = (_times()[name].search for name in ("past", "acute", "now", "general"))
+    # 去年电梯坏过,现在孩子被困电梯里: what a clause says of itself goes before what its neighbours say.
+    if past(clause if now(clause) or acute(clause) else sentence):
         return False
-    return not asked or length <= _SHORT or (says["now"] and length <= _STORY)
+    if acute(sentence):
+        return True
+    if general(sentence) or _HAZARD_QUESTION.search(sentence):
+        return False
+    return not must_say or length <= _SHORT or (length <= _STORY and bool(now(sentence)))
 
 
 def _behind(mark: re.Pattern[str], text: str, place: int) -> int:

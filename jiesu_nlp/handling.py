@@ -25,7 +25,7 @@ class Handling:
 def emergency_line(cues: Iterable[str]) -> str:
     """The line that hazards belong to, ``""`` without any.
 
-    Of several the one with the highest number, the most particular: 110 is for what has no other.
+    Of several the one with the highest number, which was right most often among known messages.
     """
     return max((kind.removeprefix("hazard:") for kind in cues if kind.startswith("hazard:")), default="")
 

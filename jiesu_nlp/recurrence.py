@@ -33,7 +33,7 @@ IntArray = NDArray[np.int64]
 LEVELS = ("0", "1", "2")
 WINDOW = timedelta(days=365)
 HORIZON_DAYS = 30
-DECAYS = (10, 45, 180, 1500)
+DECAYS = (3, 10, 45, 180, 1500)
 """Mean lives in days over which past tickets of a place are counted. A weight for each was no better on
 later years than one for their sum (``benchmarks/fit_recurrence.py``)."""
 
