@@ -28,7 +28,12 @@ DATA = Path(os.environ.get("JIESU_DATA", ROOT.parent / "shared" / "data"))
 HEADS = ("category", "department", "intent", "recurrence")
 LETTER_WEIGHT = 0.3  # all about buses: enough to learn the wording, not to make every suggestion one
 WRITTEN_WEIGHT = 2.0
-HARD_WEIGHT = {"intents": 1.0, "messages": 1.0, "praise-2": 0.3} | {f"letters-{part}": 1.0 for part in "abcde"}
+HARD_WEIGHT = {f"letters-{part}": 1.0 for part in "abcde"} | {
+    "emergencies": 1.0,
+    "intents": 1.0,
+    "messages": 1.0,
+    "praise-2": 0.3,
+}
 """Files of border cases, which say more of where a border runs than of what is usual on its sides."""
 BOARD_WEIGHT = 1.0
 SEGMENTED_WEIGHT = 0.5
