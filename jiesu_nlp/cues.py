@@ -27,13 +27,10 @@ _CLAUSE_START = re.compile(r".*[,。;!?\n:、]", re.DOTALL)
 _SENTENCE_START = re.compile(r".*[。!?;\n]", re.DOTALL)
 _SENTENCE = re.compile(r"[^。!;\n]*")
 _CLAUSE = re.compile(r"[^,。;!?\n:、]*")
-_QUESTION = re.compile(
-    r"是不是|是否|会不会|有没有|吗[?,。]?|如何|怎么办|怎样|怎么(?:处理|预防|避免|报|防|判断|识别)|该打(?:什么|哪)"
-)
+_ASKS = r"是不是|是否|会不会|吗[?,。]?|如何|怎样|怎么(?:处理|预防|避免|报|防|判断|识别)|该打(?:什么|哪)"
+_QUESTION = re.compile(rf"{_ASKS}|有没有|怎么办")
 # 怎么办 and 有没有人来救 are asked by those to whom it happens.
-_HAZARD_QUESTION = re.compile(
-    r"是不是|有没有(?:规定|标准|政策|办法)|是否|会不会|吗[?,。]?|如何|怎样|怎么(?:处理|预防|避免|报|防|判断|识别|制止)|该打(?:什么|哪)"
-)
+_HAZARD_QUESTION = re.compile(rf"{_ASKS}|怎么制止|有没有(?:规定|标准|政策|办法)")
 _NEGATION = re.compile(
     r"(?:没有?|未曾?|从未|并未|不曾|不是|不会|勿|第一次|无(?![数法证照牌奈故良视赖障名缘人])|"
     r"(?<![分特个级区性告识辨类])别(?![墅的人处]))[^,。;!?\n]{0,3}$"

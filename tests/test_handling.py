@@ -103,7 +103,7 @@ def test_rules(intent, department, assisting, cues, code, article):
     assert handling.line == ("119" if code == "emergency" else "")
 
 
-def test_the_more_particular_line_is_called():
+def test_of_several_lines_the_highest_number_is_called():
     assert emergency_line({"hazard:110", "hazard:119", "repeated"}) == "119"
     assert emergency_line({"repeated"}) == ""
 
