@@ -11,6 +11,8 @@ from jiesu_nlp.cues import find_cues
 from jiesu_nlp.handling import emergency_line
 from jiesu_nlp.text import join_fields
 
+ORDINARY = ("matters", "portal", "short", "tickets")
+"""Written complaints of every kind, none of which is an emergency."""
 REAL = ("messages", "hangzhou_board", "beijing_letters", "river_tickets")
 """Letters to leaders and tickets about rivers: next to none of them is an emergency."""
 
@@ -36,8 +38,12 @@ def main() -> None:
         texts = rows(ROOT / "data" / "emergencies" / f"{name}.jsonl")
         for style in sorted({row["style"] for row in texts}):
             report(f"{name}, {style}", (row for row in texts if row["style"] == style))
-    samples = rows(ROOT / "data" / "samples" / "emergencies.jsonl")
-    report("known, samples", ({"line": row["line"], "text": row["body"]} for row in samples))
+    for name in ("emergencies", *ORDINARY):
+        samples = rows(ROOT / "data" / "samples" / f"{name}.jsonl")
+        report(
+            f"known, {name}",
+            ({"line": row.get("line", ""), "text": join_fields(row["title"], row["body"])} for row in samples),
+        )
     for name in REAL:
         real = rows(DATA / f"{name}.jsonl")
         taken = sum(bool(line(join_fields(row.get("title"), row["body"]))) for row in real)

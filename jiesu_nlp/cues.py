@@ -124,7 +124,7 @@ def _patterns() -> tuple[list[tuple[str, str, bool]], Starts]:
 @cache
 def _times() -> dict[str, re.Pattern[str]]:
     """Words that say when: past, at this moment, now, in general."""
-    return {name: _compiled(f"{{{name}}}") for name in ("past", "acute", "now", "general")}
+    return {name: _compiled(_words()[name]) for name in ("past", "acute", "now", "general")}
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

@@ -147,11 +147,22 @@ LONG = "小区绿化一直不错,物业也还热心,邻里关系都好。"
         ("楼道里着火了;上次反映的路灯还没修", "119"),
         ("上次反映的路灯还没修;楼道里着火了", "119"),
         ("路灯怎么报修?楼道里着火了", "119"),
+        ("我妈昨天下午走失,至今没找到", "110"),  # who is missing since yesterday is missing now
+        ("昨晚孩子没回家,手机关机", "110"),
+        ("昨天走失的老人已经找到了", ""),
+        ("去年走失的孩子至今没有消息", ""),
+        ("给独居老人家里装个燃气泄漏报警器", ""),
         ("２０２４年５月３日来电,家里着火了", "119"),
     ],
 )
 def test_a_danger_counts_while_it_is_there(text, line):
     assert _line(text) == line
+
+
+@pytest.mark.parametrize("name", ["matters", "portal", "short", "tickets"])
+def test_ordinary_tickets_are_no_emergencies(name):
+    bodies = [json.loads(row)["body"] for row in (SAMPLES / f"{name}.jsonl").open(encoding="utf-8")]
+    assert sum(bool(_line(body)) for body in bodies) <= 0.008 * len(bodies)
 
 
 def test_unseen_emergencies_are_like_none_that_is_known():
