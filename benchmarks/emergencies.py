@@ -11,7 +11,7 @@ from jiesu_nlp.cues import find_cues
 from jiesu_nlp.handling import emergency_line
 from jiesu_nlp.text import join_fields
 
-ORDINARY = ("matters", "portal", "short", "tickets")
+ORDINARY = ("life", "matters", "portal", "short", "tickets")
 """Written complaints of every kind, none of which is an emergency."""
 REAL = ("messages", "hangzhou_board", "beijing_letters", "river_tickets")
 """Letters to leaders and tickets about rivers: next to none of them is an emergency."""

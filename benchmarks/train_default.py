@@ -31,6 +31,7 @@ WRITTEN_WEIGHT = 2.0
 HARD_WEIGHT = {f"letters-{part}": 1.0 for part in "abcde"} | {
     "emergencies": 1.0,
     "intents": 1.0,
+    "life": 1.0,
     "matters": 1.0,
     "messages": 1.0,
     "praise-2": 0.3,
@@ -39,7 +40,7 @@ HARD_WEIGHT = {f"letters-{part}": 1.0 for part in "abcde"} | {
     "tickets": 1.0,
 }
 """Files of border cases, or of a text a matter: they say where a border runs, not what is usual on its sides."""
-TOPICAL, INTENTS_OF = ("matters", "tickets"), 3
+TOPICAL, INTENTS_OF = ("life", "matters", "tickets"), 3
 """Files whose every third intent is learned: they teach topics; how people ask, real messages say better."""
 BOARD_WEIGHT = 1.0
 SEGMENTED_WEIGHT = 0.5
