@@ -28,17 +28,8 @@ DATA = Path(os.environ.get("JIESU_DATA", ROOT.parent / "shared" / "data"))
 HEADS = ("category", "department", "intent", "recurrence")
 LETTER_WEIGHT = 0.3  # all about buses: enough to learn the wording, not to make every suggestion one
 WRITTEN_WEIGHT = 2.0
-HARD_WEIGHT = {f"letters-{part}": 1.0 for part in "abcde"} | {
-    "emergencies": 1.0,
-    "intents": 1.0,
-    "life": 1.0,
-    "matters": 1.0,
-    "messages": 1.0,
-    "praise-2": 0.3,
-    "portal": 1.0,
-    "short": 1.0,
-    "tickets": 1.0,
-}
+HARD = ("emergencies", "intents", "life", "matters", "messages", "portal", "short", "tickets")
+HARD_WEIGHT = dict.fromkeys((*HARD, *(f"letters-{part}" for part in "abcde")), 1.0) | {"praise-2": 0.3}
 """Files of border cases, or of a text a matter: they say where a border runs, not what is usual on its sides."""
 TOPICAL, INTENTS_OF = ("life", "matters", "tickets"), 3
 """Files whose every third intent is learned: they teach topics; how people ask, real messages say better."""

@@ -65,6 +65,7 @@ def test_cues_are_found(text, kind):
         "听说附近有人持刀,是不是谣言",
         "被车撞了,保险公司不肯理赔",
         "气得我要吐血",
+        "我住院时有位护士晕倒了," + "后来的事说来话长," * 30 + "现在还没有结论",
     ],
 )
 def test_hazards_negated_past_or_in_general_do_not_count(text):
@@ -116,7 +117,7 @@ def _line(text):
     return emergency_line(cue.kind for cue in find_cues(text))
 
 
-@pytest.mark.parametrize(("name", "found", "false"), [("known", 0.85, 0.02), ("unseen", 0.5, 0.12)])
+@pytest.mark.parametrize(("name", "found", "false"), [("known", 0.85, 0.02), ("unseen", 0.58, 0.08)])
 def test_emergencies_are_told_from_what_only_sounds_like_one(name, found, false):
     rows = [(row["line"], _line(row["text"])) for row in _emergencies(name)]
     real = [(asked, said) for asked, said in rows if asked]
